@@ -1,0 +1,1 @@
+"""The files of a version: staged, digested, and immutable from then on."""

@@ -1,0 +1,1 @@
+"""Wire formats: between the bytes of a request and the inputs and outputs of a command."""

@@ -1,0 +1,62 @@
+"""Settings of a server, as frozen records with their defaults.
+
+Must never: read the environment or a file when imported; the command line fills these records.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from modelcloud.types import StrategySpec
+
+MIB = 1024 * 1024
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What a gateway accepts. Sizes in bytes, times in seconds."""
+
+    head: int = 32 * 1024  # request line and headers together: 431
+    body: int = 64 * MIB  # after decompression too: 413
+    header_timeout_s: float = 10.0  # from the first byte of a request to the end of its head: 408
+    body_min_rate: int = 1024  # bytes a second, averaged after 5 s of grace: 408
+    idle_timeout_s: float = 75.0  # keep-alive without a request
+    connections: int = 8192  # per gateway: 503 and close
+    queue: int = 2048  # waiting requests per service and gateway: 503 and Retry-After
+    deadline_s: float = 60.0  # from arrival to answer: 504
+    pipeline: int = 64  # requests of one connection under way before it is read no further
+    buffered: int = 1024 * MIB  # bodies held by one gateway, all connections together: 503
+
+
+class ServeConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """All of `modelcloud serve`."""
+
+    target: str
+    service: str = ""  # from the target when empty
+    host: str = "127.0.0.1"
+    port: int = 8080
+    replicas: int = 2
+    threads: int = 1
+    gateways: int = 1
+    strategy: StrategySpec = StrategySpec()
+    options: dict[str, Any] = {}
+    model_path: str = ""
+    artifact_root: str = ""  # updates may name artifacts below it; the target's folder when empty
+    python: str = ""
+    runenv: str = "prod"
+    log_dir: str = ""
+    access_log: bool = False
+    admin_token: str = ""
+    allowed_hosts: tuple[
+        str, ...
+    ] = ()  # names, beside the bound address, that Host may carry on admin routes
+    cors: str = ""
+    tls_cert: str = ""
+    tls_key: str = ""
+    watch: bool = False
+    keep_warm_s: float = 60.0
+    load_timeout_s: float = 600.0
+    drain_s: float = 30.0
+    health_timeout_s: float = 10.0
+    limits: Limits = Limits()

@@ -1,0 +1,1 @@
+"""The request path: gateway and worker processes and the frames between them."""

@@ -1,0 +1,149 @@
+"""The one contract between a model, however it is written, and the worker that runs it.
+
+Must never: know about HTTP, processes or files; every authoring style is an adapter to this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Protocol
+
+from modelcloud.sdk.data_types.base import DataType
+
+
+class CallKind(str, Enum):
+    """What calling a command's function gives."""
+
+    VALUE = "value"
+    COROUTINE = "coroutine"
+    GENERATOR = "generator"
+    ASYNC_GENERATOR = "async_generator"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """One thing a model can be asked.
+
+    Attributes:
+        name: as it stands in the address; letters, digits, `_` and `-`.
+        inputs: name → type; empty with `whole_body` set for a command that takes the JSON as it is.
+        outputs: name → type.
+        description: shown in `/meta` and the docs page.
+        kind: what the function returns when called.
+        idempotent: whether a request may be tried again when its worker died.
+        whole_body: the function gets the decoded JSON body itself, whatever it is, and its answer
+            is the JSON answer.
+        with_request: the function gets a `Request` instead of inputs.
+    """
+
+    name: str
+    inputs: Mapping[str, DataType] = field(default_factory=dict)
+    outputs: Mapping[str, DataType] = field(default_factory=dict)
+    description: str = ""
+    kind: CallKind = CallKind.VALUE
+    idempotent: bool = True
+    whole_body: bool = False
+    with_request: bool = False
+
+    @property
+    def streams(self) -> bool:
+        """Whether it can answer piece by piece."""
+        return self.kind in {CallKind.GENERATOR, CallKind.ASYNC_GENERATOR}
+
+    def to_dict(self) -> dict[str, Any]:
+        """The command's description as `/meta` and `GET /<command>` show it."""
+        return {
+            "name": self.name,
+            "description": self.description,
+            "inputs": [{"name": name, **kind.to_dict()} for name, kind in self.inputs.items()],
+            "outputs": [{"name": name, **kind.to_dict()} for name, kind in self.outputs.items()],
+            "inputSchema": schema_of(self.inputs) if not self.whole_body else {},
+            "outputSchema": schema_of(self.outputs, inputs=False) if not self.whole_body else {},
+            "streams": self.streams,
+            "idempotent": self.idempotent,
+            "wholeBody": self.whole_body,
+            "withRequest": self.with_request,
+            "example": {name: kind.example() for name, kind in self.inputs.items()},
+        }
+
+
+def schema_of(fields: Mapping[str, DataType], *, inputs: bool = True) -> dict[str, Any]:
+    """JSON Schema (2020-12) of an object with these fields.
+
+    As inputs, the fields without a default are required; as outputs, all are.
+    """
+    return {
+        "type": "object",
+        "properties": {name: kind.json_schema() for name, kind in fields.items()},
+        "required": [name for name, kind in fields.items() if not inputs or kind.required],
+        "additionalProperties": False,
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signature:
+    """What a model offers: its options and commands, in the order they were declared."""
+
+    options: Mapping[str, DataType] = field(default_factory=dict)
+    commands: tuple[Command, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """As it travels to the node and is shown in `/meta`."""
+        return {
+            "options": [{"name": name, **kind.to_dict()} for name, kind in self.options.items()],
+            "optionsSchema": schema_of(self.options),
+            "commands": [command.to_dict() for command in self.commands],
+        }
+
+
+class Request(Protocol):
+    """What a `with_request` command gets."""
+
+    @property
+    def method(self) -> str:
+        """GET, POST …"""
+
+    @property
+    def path(self) -> str:
+        """Without the query string."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Names in lower case."""
+
+    @property
+    def query_params(self) -> Mapping[str, str]:
+        """The last value of each name."""
+
+    async def body(self) -> bytes:
+        """The body as it came (expanded if it was gzip'd)."""
+
+    async def json(self) -> Any:
+        """The body as JSON; raises `errors.UsageError` if it is none."""
+
+
+class Backend(Protocol):
+    """One loaded (or loadable) model. All styles are adapters to this; the worker knows only this."""
+
+    @property
+    def signature(self) -> Signature:
+        """Known before `load`."""
+
+    def load(self, options: dict[str, Any]) -> None:
+        """Load the model. `options` are complete and deserialised. May take minutes; may raise."""
+
+    def handler(self, command: str) -> Callable[[Any], Any]:
+        """The callable of a command, after `load`.
+
+        It takes the deserialised inputs (a dict by name; the JSON value for `whole_body`; a
+        `Request` for `with_request`) and returns what `Command.kind` says. A single-output
+        command may return the bare value; a whole-body one returns its JSON answer.
+        """
+
+    def reconfigure(self, config: dict[str, Any]) -> None:
+        """Take changed light options between two requests. Raises NotImplementedError if it cannot."""
+
+    def close(self) -> None:
+        """Release what the model holds; called once, after the last request."""

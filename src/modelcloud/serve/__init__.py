@@ -1,0 +1,1 @@
+"""`modelcloud serve`: node, reconciler and admin addresses composed for one service."""
