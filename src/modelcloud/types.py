@@ -29,7 +29,8 @@ class State(str, Enum):
 
 #: Legal transitions; every step before `serving` may fail, and anything may be stopped early.
 TRANSITIONS: dict[State, frozenset[State]] = {
-    State.PENDING: frozenset({State.FETCHING, State.BUILDING_ENV, State.LOADING, State.FAILED, State.STOPPED}),
+    State.PENDING: frozenset({State.FETCHING, State.BUILDING_ENV, State.LOADING,
+                              State.FAILED, State.STOPPED}),
     State.FETCHING: frozenset({State.BUILDING_ENV, State.LOADING, State.FAILED, State.STOPPED}),
     State.BUILDING_ENV: frozenset({State.LOADING, State.FAILED, State.STOPPED}),
     State.LOADING: frozenset({State.WARMING, State.FAILED, State.STOPPED}),
@@ -86,7 +87,10 @@ class GenerationSpec(msgspec.Struct, frozen=True, kw_only=True):
         snapshot: folder with the code as it was when staged (see `artifacts.snapshot`), so that a
             worker restarted later runs this generation's code and not what was edited since.
         digest: sha256 over the snapshot's manifest.
-        options: values handed to `setup(options)`.
+        options: values for `setup(options)`, in JSON form.
+        options_text: further ones as text, to be read by the type of each option.
+        inherited: names of options that come from the generation before; one that the code no
+            longer declares is dropped, where one asked for would be refused.
         port: fills `${port}` in the main file.
         model_path: handed to `InferenceService(model_path)` and the like.
         python: interpreter of this version's own environment; empty means the node's own.
@@ -99,6 +103,8 @@ class GenerationSpec(msgspec.Struct, frozen=True, kw_only=True):
     snapshot: str
     digest: str
     options: dict[str, Any] = {}
+    options_text: dict[str, str] = {}
+    inherited: tuple[str, ...] = ()
     port: int = 8080
     model_path: str = ""
     python: str = ""
@@ -106,6 +112,28 @@ class GenerationSpec(msgspec.Struct, frozen=True, kw_only=True):
     threads: int = 1
     load_timeout_s: float = 600.0
     max_body: int = 64 * 1024 * 1024
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a snapshot of code holds; the sha256 of its JSON is the snapshot's digest.
+
+    Attributes:
+        root: folder the files were taken from, as an absolute path; `__file__` names stay there.
+        main: the served file, below `root`; empty for a module of an installed package.
+        module: the name it is imported by; empty for a pickled notebook.
+        name: the function or class of it that is served; empty to look for the obvious one.
+        files: path below `root`, with `/`, → sha256 in hexadecimal.
+    """
+
+    root: str
+    main: str
+    module: str
+    name: str = ""
+    files: dict[str, str] = {}
+
+
+#: The manifest's file name, beside the files it lists.
+MANIFEST = "manifest.json"
 
 
 class WorkerView(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,8 +152,9 @@ class GenerationWish(msgspec.Struct, frozen=True, kw_only=True):
     """What is wanted of one generation.
 
     Attributes:
-        replicas: workers to have.
-        routed: whether its ready workers receive requests.
+        replicas: workers to have, those leaving not counted; of too many, the unready go first.
+        routed: whether its ready workers receive requests. Routed with 0 replicas: its commands
+            stay known and their requests wait for what comes next.
         restart: whether a worker that dies is replaced (a candidate's is not: it failed).
     """
 
@@ -136,7 +165,7 @@ class GenerationWish(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Desired(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole wanted set of a service, never a difference; what is not named is drained and stopped.
+    """The whole wanted set of a service, never a difference; the rest is drained and stopped.
 
     While no routed worker is ready, requests wait in the gateway's queue up to their deadline.
     """
@@ -156,7 +185,8 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
             (ids of workers, by generation). A generation not in here gets no new requests.
         settled: generations for which no gateway awaits an answer any more.
         degraded: why the service is below its wanted strength ("" when it is not).
-        signatures: what each generation offers, as `sdk.contract.Signature.to_dict()`.
+        signatures: what each generation offers, as `sdk.contract.Signature.to_dict()`, with the
+            options it was loaded with, in JSON form, as `optionValues`.
     """
 
     workers: tuple[WorkerView, ...] = ()

@@ -103,7 +103,7 @@ class Request(Protocol):
 
     @property
     def method(self) -> str:
-        """GET, POST …"""
+        """The request's method, such as GET or POST."""
 
     @property
     def path(self) -> str:
@@ -125,7 +125,7 @@ class Request(Protocol):
 
 
 class Backend(Protocol):
-    """One loaded (or loadable) model. All styles are adapters to this; the worker knows only this."""
+    """One loaded (or loadable) model; all that a worker knows of it."""
 
     @property
     def signature(self) -> Signature:
@@ -143,7 +143,11 @@ class Backend(Protocol):
         """
 
     def reconfigure(self, config: dict[str, Any]) -> None:
-        """Take changed light options between two requests. Raises NotImplementedError if it cannot."""
+        """Take changed light options between two requests.
+
+        Raises:
+            NotImplementedError: this model cannot; a new generation is needed.
+        """
 
     def close(self) -> None:
         """Release what the model holds; called once, after the last request."""

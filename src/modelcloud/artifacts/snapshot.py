@@ -1,0 +1,231 @@
+"""Keeps the code of a generation as it was when staged, whatever is edited since.
+
+Must never: import or run what it copies, follow a link out of the root, or change a snapshot.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from modelcloud.artifacts.target import NOTEBOOK_SUFFIX, Location, is_skipped, locate
+from modelcloud.errors import ModelLoadError
+from modelcloud.types import MANIFEST, Manifest
+
+#: Beside the main file, these are part of a version too: warm-up and golden requests.
+COMPANIONS = ("warmup.jsonl", "golden.jsonl")
+
+MAX_FILES = 5_000
+MAX_BYTES = 64 * 1024 * 1024
+MAX_DEPTH = 16
+MAX_ENTRIES = 100_000  # looked at, so that a huge folder is refused in about a second
+MAX_NOTEBOOK_BYTES = 2 * 1024 * 1024 * 1024  # a notebook's functions may carry their weights
+
+CHUNK = 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """One staged copy of a target's code.
+
+    Attributes:
+        digest: sha256 of the manifest, over every file's own.
+        folder: where the copy is; `GenerationSpec.snapshot`.
+        root: the folder it was taken from.
+        main: the served file, relative to `root`; empty for an installed module.
+        files: path relative to `root` → sha256.
+    """
+
+    digest: str
+    folder: Path
+    root: Path
+    main: str
+    files: Mapping[str, str]
+
+    def companion(self, name: str) -> Path | None:
+        """The staged copy of a file that stood beside the main file, such as `warmup.jsonl`."""
+        relative = (Path(self.main).parent / name).as_posix()
+        return self.folder / relative if relative in self.files else None
+
+
+def take(target: str, into: Path) -> Snapshot:
+    """Copy a target's code to `into/<digest>/`; equal code gives the same folder.
+
+    Taken are the `*.py` files below the target's root, and the companions beside its main file.
+    A module of an installed package gives a snapshot without files: its environment holds it.
+
+    Raises:
+        ModelLoadError: there is no such target, it is over a limit, or an earlier snapshot of the
+            same code is damaged.
+        OSError: the copy could not be written; nothing is left of it.
+    """
+    location = locate(target, Path.cwd())
+    into.mkdir(mode=0o700, parents=True, exist_ok=True)
+    stage = Path(tempfile.mkdtemp(prefix=".stage-", dir=into))
+    try:
+        manifest = Manifest(
+            root=str(location.root),
+            main=location.main,
+            module=location.module,
+            name=location.name,
+            files=_copy(location, into.resolve(), stage),
+        )
+        text = msgspec.json.encode(manifest, order="sorted")
+        folder = into / hashlib.sha256(text).hexdigest()
+        if not folder.exists():
+            (stage / MANIFEST).write_bytes(text)
+            _sync_tree(stage)
+            _publish(stage, folder)
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+    return verify(folder)
+
+
+def verify(folder: Path) -> Snapshot:
+    """Check every file of a snapshot against its manifest, and the manifest against its digest.
+
+    Raises:
+        ModelLoadError: a file is missing, added or differs.
+    """
+    try:
+        text = (folder / MANIFEST).read_bytes()
+        manifest = msgspec.json.decode(text, type=Manifest)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise ModelLoadError(
+            "the staged code has no readable manifest", detail=str(error)
+        ) from None
+    digest = hashlib.sha256(text).hexdigest()
+    if digest != folder.name:
+        raise ModelLoadError("the staged code's manifest does not match its digest")
+    present = {
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()
+    }
+    wrong = present ^ {MANIFEST, *manifest.files}
+    wrong |= {
+        name
+        for name, expected in manifest.files.items()
+        if name in present and _digest_of(folder / name) != expected
+    }
+    if wrong:
+        raise ModelLoadError(
+            f"the staged code is damaged: {', '.join(sorted(wrong)[:3])} differ from its manifest"
+        )
+    return Snapshot(
+        digest=digest,
+        folder=folder,
+        root=Path(manifest.root),
+        main=manifest.main,
+        files=manifest.files,
+    )
+
+
+def _copy(location: Location, into: Path, stage: Path) -> dict[str, str]:
+    """Copy the location's files to `stage`; path relative to the root → sha256, sorted."""
+    if not location.main:
+        return {}
+    root, main = location.root, location.root / location.main
+    if main.suffix == NOTEBOOK_SUFFIX:
+        return {location.main: _copy_file(main, stage / main.name, MAX_NOTEBOOK_BYTES)[0]}
+    wanted = [main, *(path for path in _python_files(location.subtree, root, into) if path != main)]
+    wanted += [main.parent / name for name in COMPANIONS if (main.parent / name).is_file()]
+    files: dict[str, str] = {}
+    left = MAX_BYTES
+    for path in wanted:
+        relative = path.relative_to(root).as_posix()
+        try:
+            files[relative], size = _copy_file(path, stage / relative, left)
+        except (FileNotFoundError, PermissionError):
+            # Gone since it was listed, or nothing that this user's worker could import either.
+            if path == main:
+                raise
+            continue
+        left -= size
+    return dict(sorted(files.items()))
+
+
+def _python_files(subtree: Path, root: Path, exclude: Path) -> Iterator[Path]:
+    """Every `*.py` file of a folder tree that a model there can import."""
+    found = looked_at = 0
+    pending = [(subtree, 1)]
+    while pending:
+        folder, depth = pending.pop()
+        if depth > MAX_DEPTH:
+            raise _too_much(root, f"folders nested deeper than {MAX_DEPTH}")
+        try:
+            entries = sorted(folder.iterdir())
+        except (FileNotFoundError, PermissionError):
+            continue
+        for path in entries:
+            looked_at += 1
+            if looked_at > MAX_ENTRIES:
+                raise _too_much(root, f"more than {MAX_ENTRIES} files and folders")
+            if path.is_symlink() and (path.is_dir() or not path.resolve().is_relative_to(root)):
+                continue
+            if path.is_dir():
+                if path != exclude and not is_skipped(path):
+                    pending.append((path, depth + 1))
+            elif path.suffix == ".py" and path.is_file():
+                found += 1
+                if found > MAX_FILES:
+                    raise _too_much(root, f"more than {MAX_FILES} Python files")
+                yield path
+
+
+def _too_much(root: Path, what: str) -> ModelLoadError:
+    return ModelLoadError(
+        f"the folder of the model holds {what}; accepted: a folder of its own with its code only",
+        file=str(root),
+    )
+
+
+def _copy_file(source: Path, target: Path, limit: int) -> tuple[str, int]:
+    """Copy up to `limit` bytes; the digest is of the bytes that were written."""
+    digest, size = hashlib.sha256(), 0
+    with source.open("rb") as reader:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("xb") as writer:
+            while chunk := reader.read(CHUNK):
+                size += len(chunk)
+                if size > limit:
+                    raise _too_much(source.parent, f"more than {MAX_BYTES} bytes of code")
+                digest.update(chunk)
+                writer.write(chunk)
+    return digest.hexdigest(), size
+
+
+def _digest_of(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as reader:
+        while chunk := reader.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _sync_tree(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        _sync(path)
+    _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _publish(stage: Path, folder: Path) -> None:
+    try:
+        stage.rename(folder)
+    except OSError:
+        if not folder.exists():  # else another process has just put the same code there
+            raise
+    _sync(folder.parent)
