@@ -41,6 +41,7 @@ class ServeConfig(msgspec.Struct, frozen=True, kw_only=True):
     gateways: int = 1
     strategy: StrategySpec = StrategySpec()
     options: dict[str, Any] = {}
+    options_text: dict[str, str] = {}  # from a command line; read by the type of each option
     model_path: str = ""
     artifact_root: str = ""  # updates may name artifacts below it; the target's folder when empty
     python: str = ""
@@ -48,9 +49,8 @@ class ServeConfig(msgspec.Struct, frozen=True, kw_only=True):
     log_dir: str = ""
     access_log: bool = False
     admin_token: str = ""
-    allowed_hosts: tuple[
-        str, ...
-    ] = ()  # names, beside the bound address, that Host may carry on admin routes
+    #: Names, beside the bound address, that Host may carry on admin routes.
+    allowed_hosts: tuple[str, ...] = ()
     cors: str = ""
     tls_cert: str = ""
     tls_key: str = ""

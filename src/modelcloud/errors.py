@@ -15,6 +15,7 @@ belongs in `detail`, which goes to the log under an error id and, only in `dev`,
      ├─ TooLarge              413
      ├─ UnsupportedMedia      415
      ├─ UpdateFailed          422  the candidate did not come up; the old generation serves on
+     ├─ TooManyRequests       429  one client asks, or guesses, too often
      ├─ ModelError            500  the model's own exception
      │   └─ ModelLoadError    500  a model file that cannot be served (file, line, what is accepted)
      ├─ WorkerLost            502
@@ -115,6 +116,12 @@ class UpdateFailed(ModelcloudError):
     """The candidate generation did not come up; the serving one is untouched."""
 
     status = 422
+
+
+class TooManyRequests(ModelcloudError):
+    """One client asks, or guesses, too often; try again later."""
+
+    status = 429
 
 
 class ModelError(ModelcloudError):

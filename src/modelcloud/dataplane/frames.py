@@ -2,7 +2,9 @@
 
 Must never: look inside a body. Header, little-endian, 12 bytes:
 
-    u32 length of the body | u32 request id | u8 kind | u8 codec | u16 command (in answers: HTTP status)
+    u32 length of the body | u32 request id | u8 kind | u8 codec | u16 command
+
+In answers, `command` carries the HTTP status.
 """
 
 from __future__ import annotations
@@ -24,26 +26,12 @@ class Kind(IntEnum):
     RESPONSE = 3
     CHUNK = 4  # a piece of a streamed answer
     END = 5  # of a streamed answer
-    ERROR = 6
-    CANCEL = 7
-    HELLO = 8  # worker → gateway, once per connection: msgpack'd list of command names
+    CANCEL = 6  # gateway → worker: nobody waits for this request any more
+    CREDIT = 7  # gateway → worker: u32, so many bytes of the stream went out to the client
+    HELLO = 8  # worker → gateway, first: msgpack'd (command names, requests it can hold at least)
 
 
-class Codec(IntEnum):
-    """How a body is written (low bits); flags are or-ed to it."""
+STREAM_WINDOW = 256 * 1024  #: bytes of a stream that may be on their way to the client
 
-    JSON = 0
-    QUERY = 1  # a query string; every value is text
-    TEXT = 2
-    EVENT_STREAM = 3
-    BINARY = 4
-    FORM = 5  # application/x-www-form-urlencoded
-
-
-FLAG_GZIP = 0x40  # the request body is gzip'd
-FLAG_STREAM = 0x80  # the client accepts text/event-stream
-CODEC_MASK = 0x3F
-
-
-class FrameTooLarge(Exception):
-    """A peer announced a body over the limit; the connection is not to be read further."""
+#: Room above the body limit for an answer, whose size the model decides.
+MAX_ANSWER = 1024 * 1024 * 1024

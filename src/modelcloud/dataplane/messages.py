@@ -18,7 +18,7 @@ LENGTH = struct.Struct("<I")
 MAX_MESSAGE = 80 * 1024 * 1024
 
 
-class Message(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class Message(msgspec.Struct, kw_only=True, tag=True):
     """Base of all messages; the class name is the tag."""
 
 
@@ -114,7 +114,7 @@ class CommandRoute(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AdminRoute(msgspec.Struct, frozen=True, kw_only=True):
-    """A path that the node answers itself; a `path` ending in `/*` takes one further segment."""
+    """A path that the node answers; one that ends in `/*` takes one further segment."""
 
     path: str
     methods: tuple[str, ...]
@@ -126,14 +126,13 @@ class ServiceRoutes(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     commands: tuple[CommandRoute, ...]
     workers: tuple[WorkerAddress, ...]
-    available: bool = True  # False: no worker and none to come soon, answer 503 instead of queueing
+    available: bool = True  # False: no worker and none to come soon, 503 instead of queueing
     queue: int = 2048
     deadline_s: float = 60.0
-    policy: str = "least_loaded"
 
 
 class RouteTable(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything a gateway routes by. Immutable; replaced as a whole, acknowledged by `snapshot`."""
+    """All that a gateway routes by. Replaced as a whole, acknowledged by `snapshot`."""
 
     snapshot: int
     services: tuple[ServiceRoutes, ...] = ()
@@ -169,7 +168,7 @@ class StatsRequest(Message):
 
 
 class DrainGateway(Message):
-    """Accept no more, answer what is under way, close, exit 0; after `deadline_s` close all the same."""
+    """Accept no more, answer what is under way, exit 0; after `deadline_s` exit all the same."""
 
     deadline_s: float
 
@@ -214,7 +213,8 @@ class WorkerOverdue(Message):
 class CommandStats(msgspec.Struct, kw_only=True):
     """Counters of one (service, command, generation) since the gateway started. Times in seconds.
 
-    `buckets[i]` counts latencies ≤ `metrics.BUCKETS[i]` and over the bound before; the last is +Inf.
+    `buckets[i]` counts latencies up to `metrics.BUCKETS[i]` and over the bound before it; the
+    last counts the rest.
     """
 
     service: str
@@ -243,7 +243,7 @@ class Stats(Message):
 
 
 class AdminRequest(Message):
-    """A request for a path the node answers. `peer` is the client's address, "" for a unix socket."""
+    """A request for a path the node answers. `path` is the route's own, after normalising."""
 
     id: int
     method: str

@@ -1,0 +1,121 @@
+"""A loaded model's commands, each ready to be run on the bytes of a request.
+
+Must never: know sockets. What the model raises becomes an answer here, and the worker lives on.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+import uuid
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+import msgspec
+
+from modelcloud.codecs.media import FLAG_NAN, Codec
+from modelcloud.codecs.native import CommandCodec
+from modelcloud.errors import ModelcloudError, UsageError
+from modelcloud.sdk.contract import Backend, CallKind, Command
+
+#: From this mean time a call on, what is already answered is written before the next one runs.
+SLOW_S = 0.0005
+
+Answer = tuple[int, int, bytes]  # status, codec, body
+
+
+class BoundCommand:
+    """One command of a loaded backend.
+
+    Attributes:
+        mean_s: running mean of the time a call took, seconds.
+    """
+
+    def __init__(self, command: Command, backend: Backend, *, max_body: int, runenv: str) -> None:
+        self.command = command
+        self.kind = command.kind
+        self.codec = CommandCodec(command, max_body)
+        self.handler: Callable[[Any], Any] = backend.handler(command.name)
+        self.mean_s = 0.0
+        self._dev = runenv == "dev"
+
+    @property
+    def slow(self) -> bool:
+        """Whether a call takes long enough that others should not wait behind it unwritten."""
+        return self.mean_s > SLOW_S
+
+    def call(self, codec: int, body: Any) -> Any:
+        """Call the function with what a request holds; what it returns is as `kind` says.
+
+        Raises:
+            UsageError: the request does not fit.
+        """
+        return self.handler(body if self.command.with_request else self.codec.decode(codec, body))
+
+    def run(self, codec: int, body: Any) -> Answer:
+        """Decode, call, encode: the whole of a plain command. `body` may be a `RequestView`."""
+        start = monotonic()
+        try:
+            result = self.call(codec, body)
+            if self.kind is CallKind.GENERATOR:
+                result = last_of(result)
+            encoded, nan = self.codec.encode(result)
+            answer = 200, Codec.JSON | (FLAG_NAN if nan else 0), encoded
+        except BaseException as error:  # SystemExit too costs only this request
+            answer = self.failure(error)
+        self.mean_s += (monotonic() - start - self.mean_s) * 0.1
+        return answer
+
+    async def run_async(self, codec: int, body: Any) -> Answer:
+        """As `run`, for a coroutine or an asynchronous generator's last value."""
+        try:
+            if self.kind is CallKind.ASYNC_GENERATOR:
+                result = None
+                async for result in self.call(codec, body):  # noqa: B007 — the last one counts
+                    pass
+            else:
+                result = await self.call(codec, body)
+            encoded, nan = self.codec.encode(result)
+        except Exception as error:  # what the model raises is its answer
+            return self.failure(error)
+        except (SystemExit, KeyboardInterrupt) as error:
+            return self.failure(error)
+        return 200, Codec.JSON | (FLAG_NAN if nan else 0), encoded
+
+    def failure(self, error: BaseException) -> Answer:
+        """What the client gets for an exception; the log gets all of it under an id."""
+        if isinstance(error, UsageError) or (
+            isinstance(error, ModelcloudError) and error.status < 500
+        ):
+            return error.status, Codec.JSON, msgspec.json.encode(error.to_dict())
+        error_id = uuid.uuid4().hex[:12]
+        text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        print(  # noqa: T201 — the node captures it
+            f"error {error_id} in command {self.command.name!r}\n{text}",
+            file=sys.stderr, end="", flush=True,
+        )  # fmt: skip
+        body: dict[str, Any] = {
+            "error": "the model raised an exception; the log has it under this id",
+            "id": error_id,
+        }
+        if self._dev:
+            body["error"] = f"{type(error).__name__}: {error}"
+            body["traceback"] = text
+        return 500, Codec.JSON, msgspec.json.encode(body, enc_hook=str)
+
+
+def last_of(values: Any) -> Any:
+    """The last value of a generator, for a client that wants one answer."""
+    last = None
+    for last in values:  # noqa: B007 — the last one counts
+        pass
+    return last
+
+
+def bind(backend: Backend, *, max_body: int, runenv: str) -> list[BoundCommand]:
+    """All commands of a loaded backend, in the order of its signature."""
+    return [
+        BoundCommand(command, backend, max_body=max_body, runenv=runenv)
+        for command in backend.signature.commands
+    ]

@@ -1,0 +1,123 @@
+"""One request and its answer: what travels between a client's connection and the pool.
+
+Must never: parse or route. It is created per request, so it holds only slots and plain methods.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from modelcloud.codecs.media import Codec
+from modelcloud.dataplane import responses
+from modelcloud.dataplane.frames import Kind
+
+if TYPE_CHECKING:
+    from modelcloud.dataplane.answers import OrderedAnswers
+    from modelcloud.dataplane.metrics import Counters
+
+
+class Exchange:
+    """A request from its last byte until its answer is written, or nobody waits for it.
+
+    Attributes:
+        connection: where the answer goes; None once the client is gone.
+        arrived: monotonic seconds when the request was complete.
+        deadline: monotonic seconds until which an answer, or the next piece of it, must have come.
+        head: header lines for its answer that depend on the request (CORS, `connection`).
+        finished: an answer was given, or the client left; whatever comes later is dropped.
+        out: pieces of the answer that wait for answers before it on the connection (pipelining).
+        ended: `out` is the rest of the answer.
+        unsent: bytes of a streamed answer that the client has not taken yet.
+        tries: workers it was given to.
+        accounted: bytes counted against the gateway's limit for bodies held.
+        log: method and path for the access log; None without one.
+    """
+
+    __slots__ = (
+        "accounted",
+        "arrived",
+        "body",
+        "codec",
+        "command",
+        "connection",
+        "counters",
+        "deadline",
+        "ended",
+        "finished",
+        "head",
+        "head_only",
+        "idempotent",
+        "keep",
+        "kind",
+        "log",
+        "out",
+        "request_id",
+        "streaming",
+        "tries",
+        "unsent",
+    )
+
+    def __init__(
+        self,
+        connection: OrderedAnswers,
+        body: bytes,
+        arrived: float,
+        request_id: bytes,
+        keep: bool,
+        head: bytes,
+    ) -> None:
+        self.connection: OrderedAnswers | None = connection
+        self.body = body
+        self.arrived = arrived
+        self.request_id = request_id
+        self.keep = keep
+        self.head = head
+        self.command = ""
+        self.deadline = 0.0
+        self.idempotent = True
+        self.codec = 0
+        self.kind: int = Kind.REQUEST
+        self.head_only = False
+        self.finished = False
+        self.ended = False
+        self.streaming = False
+        self.out: list[bytes] | None = None
+        self.unsent = 0
+        self.tries = 0
+        self.accounted = 0
+        self.counters: Counters | None = None
+        self.log: tuple[str, str] | None = None
+
+    def reply(self, model_head: bytes, status: int, codec: int, body: bytes) -> None:
+        """Answer with a worker's whole response."""
+        connection = self.connection
+        if connection is not None and not self.finished:
+            connection.write_answer(self, status, codec, body, model_head)
+
+    def fail(self, status: int, message: str, *, extra: bytes = b"", **fields: object) -> None:
+        """Answer with an error of the gateway's own, or break off an answer already begun."""
+        connection = self.connection
+        if connection is None or self.finished:
+            return
+        if self.streaming:
+            connection.abort_stream(self)
+        else:
+            body = responses.error_body(message, **fields)
+            connection.write_answer(self, status, Codec.JSON, body, extra)
+
+    def piece(self, model_head: bytes, status: int, codec: int, data: bytes) -> None:
+        """Pass on a piece of a streamed answer; the first one starts the response."""
+        connection = self.connection
+        if connection is None or self.finished:
+            return
+        if not self.streaming:
+            self.streaming = True
+            connection.begin_stream(self, status, codec, model_head)
+        if data:
+            connection.write_piece(self, data)
+
+    def end(self) -> None:
+        """The streamed answer is complete."""
+        connection = self.connection
+        if connection is not None and not self.finished:
+            connection.end_stream(self)

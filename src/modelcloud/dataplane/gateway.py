@@ -1,0 +1,155 @@
+"""The gateway process: accepts clients on the node's socket and follows the node's route tables.
+
+Must never: outlive the node, run user code, or write anywhere but to clients, workers and node.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+import socket
+import ssl
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import uvloop
+
+from modelcloud.dataplane import messages
+from modelcloud.dataplane.http import HttpConnection
+from modelcloud.dataplane.hub import Gateway
+from modelcloud.dataplane.lifeline import tie_to_parent
+from modelcloud.dataplane.messages import RouteTable
+
+DEADLINE_TICK_S = 0.1
+CLOCK_TICK_S = 1.0
+#: Unsent bytes to the node beyond which it counts as dead.
+MAX_CONTROL_BACKLOG = 64 * 1024 * 1024
+LISTEN_BACKLOG = 2048
+
+
+class Control(asyncio.Protocol):
+    """The gateway's end of the socket to the node. Its loss means that the node died."""
+
+    def __init__(self) -> None:
+        self.transport: Any = None
+        self.gateway: Gateway | None = None
+        self.finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._reader = messages.MessageReader(messages.ToGateway)
+        self._server: asyncio.AbstractServer | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The node's first message says what to be."""
+        self.transport = transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Without the node there is no gateway."""
+        if not self.finished.done():
+            self.finished.set_result(None)
+
+    def data_received(self, data: bytes) -> None:
+        """Messages from the node."""
+        for message in self._reader.feed(data):
+            self._handle(message)
+
+    def send(self, message: messages.Message) -> None:
+        """Tell the node. A node that reads nothing while its backlog grows is as good as dead."""
+        if self.transport.is_closing():
+            return
+        if self.transport.get_write_buffer_size() > MAX_CONTROL_BACKLOG:
+            self.transport.abort()
+            return
+        self.transport.write(messages.encode(message))
+
+    def _handle(self, message: Any) -> None:
+        gateway = self.gateway
+        if isinstance(message, messages.StartGateway):
+            self.gateway = Gateway(message, self)
+            self._start = message
+        elif gateway is None:
+            raise RuntimeError(f"{type(message).__name__} came before StartGateway")
+        elif isinstance(message, messages.Publish):
+            self._run(self._publish(gateway, message.table))
+        elif isinstance(message, messages.AdminResponse):
+            gateway.admin_answered(message)
+        elif isinstance(message, messages.StatsRequest):
+            self.send(gateway.stats(message.seq))
+        elif isinstance(message, messages.DrainGateway):
+            self._run(self._drain(gateway, message.deadline_s))
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None and not self.finished.done():
+            self.finished.set_exception(task.exception() or RuntimeError())
+
+    async def _publish(self, gateway: Gateway, table: RouteTable) -> None:
+        await gateway.publish(table)
+        if self._server is None:
+            self._server = await self._listen(gateway)
+            self.send(messages.Listening())
+
+    async def _listen(self, gateway: Gateway) -> asyncio.AbstractServer:
+        """Accept clients on the socket that the node made; only now that there is a table."""
+        start = self._start
+        context = None
+        if start.tls_cert:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.minimum_version = ssl.TLSVersion.TLSv1_2
+            context.load_cert_chain(start.tls_cert, start.tls_key or None)
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(
+            lambda: HttpConnection(gateway),
+            sock=socket.socket(fileno=start.listen_fd),
+            ssl=context,
+            backlog=LISTEN_BACKLOG,
+        )
+        _every(CLOCK_TICK_S, gateway.tick_clock)
+        _every(DEADLINE_TICK_S, gateway.tick_deadlines)
+        gc.collect()
+        gc.freeze()  # what exists now stays; collections look only at what requests leave behind
+        return server
+
+    async def _drain(self, gateway: Gateway, deadline_s: float) -> None:
+        if self._server is not None:
+            await gateway.drain(self._server, deadline_s)
+        if not self.finished.done():
+            self.finished.set_result(None)
+
+
+def _every(seconds: float, action: Callable[[], None]) -> None:
+    loop = asyncio.get_running_loop()
+
+    def tick() -> None:
+        loop.call_later(seconds, tick)
+        action()
+
+    loop.call_later(seconds, tick)
+
+
+async def _serve(control_fd: int) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, lambda: None)  # the node says when to end
+    sock = socket.socket(fileno=control_fd)
+    sock.setblocking(False)
+    _, control = await loop.create_unix_connection(Control, sock=sock)
+    await control.finished
+
+
+def main(control_fd: int) -> None:
+    """Run a gateway whose control socket is the inherited `control_fd`, until the node ends it."""
+    tie_to_parent()
+    uvloop.install()
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_serve(control_fd))
+    sys.stderr.flush()
+    os._exit(0)  # skip the interpreter's farewell: nothing is left to save

@@ -1,0 +1,321 @@
+"""What the connections of one gateway share: route table, pools, links to workers, counters.
+
+Must never: run user code, read a model, or decide on versions. It follows the route table that
+the node publishes, and goes on with the last one it has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from datetime import datetime, timezone
+from time import monotonic
+from typing import Protocol
+
+import msgspec
+
+from modelcloud.dataplane import messages, responses
+from modelcloud.dataplane.exchange import Exchange
+from modelcloud.dataplane.http import HttpConnection
+from modelcloud.dataplane.messages import RouteTable, WorkerAddress
+from modelcloud.dataplane.metrics import Counters
+from modelcloud.dataplane.pool import Pool, WorkerLink
+from modelcloud.dataplane.router import RequestHead
+from modelcloud.dataplane.routes import HEALTHZ, Endpoint, Lookup
+
+CONNECT_TIMEOUT_S = 5.0
+#: How long a keep-alive client may still send a request on a draining gateway.
+DRAIN_GRACE_S = 1.0
+MAX_ADMIN_BODY = 1024 * 1024
+MAX_ADMIN_PENDING = 64
+#: Generations whose counters are told apart; memory stays flat over any number of updates.
+COUNTED_GENERATIONS = 16
+
+
+class NodeChannel(Protocol):
+    """The way to the node."""
+
+    def send(self, message: messages.Message) -> None:
+        """Tell the node."""
+
+
+class Gateway:
+    """State shared by the connections of one gateway process (`answers.Hub`)."""
+
+    def __init__(self, start: messages.StartGateway, node: NodeChannel) -> None:
+        self.limits = start.limits
+        self.cors = start.cors.encode()
+        self.access_log = bool(start.access_log)
+        self.gateway_id = start.gateway_id
+        self.node = node
+        self.lookup = Lookup(())
+        self.connections: set[HttpConnection] = set()
+        self.connections_total = 0
+        self.buffered = 0
+        self.retried = 0
+        self.draining = False
+        self.rejected: dict[str, int] = {}
+        self.date = b""
+        self.ok_head = b""
+        self.pools: dict[str, Pool] = {}
+        self._links: dict[int, WorkerLink] = {}
+        self._counters: dict[tuple[str, str, int, int], Counters] = {}
+        self._admin: dict[int, Exchange] = {}
+        self._admin_ids = 0
+        self._wanted: RouteTable | None = None
+        self._applying = False
+        self._log_path = start.access_log
+        self._log_lines: list[bytes] = []
+        self.tick_clock()
+
+    # ---- the route table
+
+    async def publish(self, table: RouteTable) -> None:
+        """Follow `table`, or a newer one that arrives meanwhile, and say so to the node."""
+        self._wanted = table
+        if self._applying:
+            return
+        self._applying = True
+        try:
+            while self._wanted is not None:
+                wanted, self._wanted = self._wanted, None
+                unreachable = await self._apply(wanted)
+                self.node.send(
+                    messages.Published(snapshot=wanted.snapshot, unreachable=unreachable)
+                )
+        finally:
+            self._applying = False
+
+    async def _apply(self, table: RouteTable) -> list[int]:
+        """Connect to the workers first, then switch every service in one go."""
+        missing = [
+            (self._pool(service.name), address)
+            for service in table.services
+            for address in service.workers
+            if address.id not in self._links
+        ]
+        links = await asyncio.gather(*(self._connect(pool, address) for pool, address in missing))
+        unreachable = [
+            address.id for (_, address), link in zip(missing, links, strict=True) if link is None
+        ]
+        endpoints = [Endpoint(HEALTHZ, ["GET"])]
+        endpoints += [Endpoint(route.path, route.methods, admin=True) for route in table.admin]
+        named = set()
+        for service in table.services:
+            pool = self._pool(service.name)
+            named.add(service.name)
+            pool.limit = service.queue
+            pool.deadline_s = service.deadline_s
+            for route in service.commands:
+                endpoints += [
+                    Endpoint(path, route.methods, route=route, pool=pool) for path in route.paths
+                ]
+        self.lookup = Lookup(endpoints)
+        for service in table.services:
+            live = [self._links[w.id] for w in service.workers if w.id in self._links]
+            self.pools[service.name].switch(live, available=service.available)
+        for name in self.pools.keys() - named:
+            self.pools[name].switch([], available=False)
+        return unreachable
+
+    def _pool(self, name: str) -> Pool:
+        if name not in self.pools:
+            self.pools[name] = Pool(self, name)
+        return self.pools[name]
+
+    async def _connect(self, pool: Pool, address: WorkerAddress) -> WorkerLink | None:
+        loop = asyncio.get_running_loop()
+        link = WorkerLink(pool, address)
+
+        async def connect() -> None:
+            await loop.create_unix_connection(lambda: link, address.socket)
+            await link.ready
+
+        try:
+            await asyncio.wait_for(connect(), CONNECT_TIMEOUT_S)
+        except (OSError, asyncio.TimeoutError):
+            if link.transport is not None:
+                link.transport.abort()
+            if link.ready.done():
+                link.ready.exception()  # seen
+            return None
+        self._links[address.id] = link
+        return link
+
+    def link_idle(self, link: WorkerLink) -> None:
+        """A retired worker owes nothing more: hang up and tell the node."""
+        if self._links.get(link.address.id) is link:
+            del self._links[link.address.id]
+            link.transport.close()
+            self.node.send(messages.Idle(workers=[link.address.id]))
+
+    def link_broken(self, link: WorkerLink) -> None:
+        """A worker in use hung up; if it is not dead, the node makes it so."""
+        if self._links.get(link.address.id) is link:
+            del self._links[link.address.id]
+            self.node.send(messages.WorkerOverdue(worker_id=link.address.id, overdue_s=0.0))
+
+    def worker_overdue(self, link: WorkerLink, overdue_s: float) -> None:
+        """Have the node stop a worker that does not come back."""
+        self.node.send(messages.WorkerOverdue(worker_id=link.address.id, overdue_s=overdue_s))
+
+    # ---- requests
+
+    def submit(self, pool: Pool, exchange: Exchange) -> None:
+        """Send a command's request on its way."""
+        pool.submit(exchange)
+
+    def submit_admin(self, exchange: Exchange, head: RequestHead, path: str) -> None:
+        """Hand a request to the node; its answer comes back as an AdminResponse."""
+        if len(exchange.body) > MAX_ADMIN_BODY:
+            exchange.fail(413, f"body: accepted here up to {MAX_ADMIN_BODY} bytes")
+            return
+        if len(self._admin) >= MAX_ADMIN_PENDING:
+            exchange.fail(503, "too many requests of this kind at once; try again later",
+                          extra=b"retry-after: 1\r\n")  # fmt: skip
+            return
+        self._admin_ids += 1
+        exchange.tries = 1
+        self._admin[self._admin_ids] = exchange
+        self.node.send(
+            messages.AdminRequest(
+                id=self._admin_ids,
+                method=head.method,
+                path=path,
+                query=head.query.decode("latin-1"),
+                headers=head.text_headers(),
+                body=exchange.body,
+                peer=head.peer,
+            )
+        )
+
+    def admin_answered(self, answer: messages.AdminResponse) -> None:
+        """Pass the node's answer on to the client."""
+        exchange = self._admin.pop(answer.id, None)
+        connection = exchange.connection if exchange is not None else None
+        if exchange is None or connection is None or exchange.finished:
+            return
+        connection.write_raw(exchange, answer)
+
+    def release(self, exchange: Exchange) -> None:
+        """The client left before its answer."""
+        for pool in self.pools.values():
+            pool.release(exchange)
+
+    def sent(self, exchange: Exchange, size: int) -> None:
+        """So many bytes of a stream went out to the client."""
+        for pool in self.pools.values():
+            pool.sent(exchange, size)
+
+    # ---- counting
+
+    def counters(self, service: str, command: str, version: int, generation: int) -> Counters:
+        """The counters of one command of one generation."""
+        key = (service, command, version, generation)
+        if key not in self._counters:
+            self._forget_old_counters(generation)
+            self._counters[key] = Counters()
+        return self._counters[key]
+
+    def _forget_old_counters(self, generation: int) -> None:
+        for key in [key for key in self._counters if key[3] <= generation - COUNTED_GENERATIONS]:
+            del self._counters[key]
+
+    def count_rejected(self, reason: str) -> None:
+        """A request was refused before it reached a model."""
+        self.rejected[reason] = self.rejected.get(reason, 0) + 1
+
+    def stats(self, seq: int) -> messages.Stats:
+        """All counters, for the node."""
+        links = [*self._links.values()]
+        return messages.Stats(
+            seq=seq,
+            gateway_id=self.gateway_id,
+            connections=len(self.connections),
+            connections_total=self.connections_total,
+            in_flight=sum(len(link.inflight) for link in links),
+            queued={name: len(pool.queue) for name, pool in self.pools.items()},
+            rejected=dict(self.rejected),
+            retried=self.retried,
+            commands=[
+                counters.to_stats(service, command, version, generation)
+                for (service, command, version, generation), counters in self._counters.items()
+            ],
+        )
+
+    def log_access(self, exchange: Exchange, status: int, size: int) -> None:
+        """One line of the access log, as JSON so that no value can forge a line."""
+        if exchange.log is None:
+            return
+        connection = exchange.connection
+        peer = connection.transport.get_extra_info("peername") if connection else None
+        self._log_lines.append(
+            msgspec.json.encode(
+                {
+                    "time": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+                    "peer": peer[0] if peer else "",
+                    "method": exchange.log[0],
+                    "path": exchange.log[1],
+                    "status": status,
+                    "bytes": size,
+                    "ms": round((monotonic() - exchange.arrived) * 1000, 3),
+                    "request_id": exchange.request_id.decode("latin-1"),
+                }
+            )
+            + b"\n"
+        )
+
+    def flush_log(self) -> None:
+        """Append what was logged. The file is opened each time, so that it may be rotated."""
+        if not self._log_lines:
+            return
+        lines, self._log_lines = b"".join(self._log_lines), []
+        if self._log_path == "-":
+            sys.stdout.buffer.write(lines)
+            sys.stdout.buffer.flush()
+            return
+        try:
+            descriptor = os.open(self._log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+        except OSError as error:
+            print(f"access log: {error}", file=sys.stderr, flush=True)  # noqa: T201 — captured
+            return
+        try:
+            os.write(descriptor, lines)
+        finally:
+            os.close(descriptor)
+
+    # ---- time
+
+    def tick_clock(self) -> None:
+        """Once a second: the Date header, idle and slow clients."""
+        self.date = responses.http_date()
+        self.ok_head = b"HTTP/1.1 200 OK\r\ndate: %b\r\ncontent-type: application/json\r\n" % (
+            self.date
+        )
+        now = monotonic()
+        for connection in list(self.connections):
+            connection.check_time(now)
+
+    def tick_deadlines(self) -> None:
+        """Ten times a second: requests whose time is up."""
+        now = monotonic()
+        for pool in self.pools.values():
+            pool.check_deadlines(now)
+        self.flush_log()
+
+    async def drain(self, server: asyncio.AbstractServer, deadline_s: float) -> None:
+        """Answer what is under way, then end; clients are told not to reuse their connection."""
+        self.draining = True
+        end = monotonic() + deadline_s
+        await asyncio.sleep(0)  # connections that are waiting to be accepted get in
+        server.close()
+        grace = min(monotonic() + DRAIN_GRACE_S, end)
+        while self.connections and monotonic() < end:
+            if monotonic() >= grace or deadline_s < DRAIN_GRACE_S:
+                for connection in list(self.connections):
+                    connection.close_if_idle()
+            await asyncio.sleep(0.02)
+        for connection in list(self.connections):
+            connection.transport.abort()
+        self.flush_log()

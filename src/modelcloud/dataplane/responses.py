@@ -1,0 +1,58 @@
+"""HTTP/1.1 response heads, and the JSON body of every error a gateway gives.
+
+Must never: decide anything; it turns a status, headers and a body into bytes.
+"""
+
+from __future__ import annotations
+
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+
+from modelcloud.codecs.media import Codec
+
+REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
+
+CONTENT_TYPES = {
+    Codec.JSON: b"application/json",
+    Codec.TEXT: b"text/plain; charset=utf-8",
+    Codec.EVENT_STREAM: b"text/event-stream",
+    Codec.BINARY: b"application/octet-stream",
+}
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+LAST_CHUNK = b"0\r\n\r\n"
+CLOSE = b"connection: close\r\n"
+KEEP_ALIVE = b"connection: keep-alive\r\n"
+
+
+def error_body(message: str, **fields: Any) -> bytes:
+    """`{"error": message, …}`."""
+    return msgspec.json.encode({"error": message, **fields})
+
+
+def http_date() -> bytes:
+    """The current time as RFC 9110 writes it."""
+    return formatdate(usegmt=True).encode()
+
+
+def chunk(data: bytes) -> bytes:
+    """One piece of a chunked body."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def header_lines(headers: list[tuple[str, str]]) -> bytes:
+    """Header lines from the node's own code. A line break inside a value would start a new header.
+
+    Raises:
+        ValueError: a name or value holds a control character.
+    """
+    out = []
+    for name, value in headers:
+        line = f"{name}: {value}"
+        if not line.isprintable():
+            raise ValueError(f"header {name!r} holds a control character")
+        out.append(line.encode("latin-1", "replace") + b"\r\n")
+    return b"".join(out)

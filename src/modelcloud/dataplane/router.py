@@ -1,0 +1,154 @@
+"""What a request that is not a plain JSON POST to a command means: routes, methods, media types.
+
+Must never: touch sockets. It reads a request's head and either answers or submits the exchange.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+
+from modelcloud.codecs.media import FLAG_GZIP, FLAG_STREAM, Codec
+from modelcloud.dataplane.answers import Hub
+from modelcloud.dataplane.exchange import Exchange
+from modelcloud.dataplane.frames import Kind
+from modelcloud.dataplane.messages import LENGTH, RequestMeta
+from modelcloud.dataplane.routes import Endpoint, normalise
+
+_FORM = b"application/x-www-form-urlencoded"
+_METHODS = b"allow: GET, HEAD, OPTIONS, POST\r\n"
+
+
+class RequestHead(NamedTuple):
+    """A request without its body, as the parser left it. `media_type` is "" when not given."""
+
+    method: str
+    url: bytes
+    headers: list[tuple[bytes, bytes]]
+    host: bytes
+    media_type: bytes
+    encoding: bytes
+    wants_stream: bool
+    preflight: bool  # an Origin that CORS admits came with it
+    peer: str
+
+    @property
+    def query(self) -> bytes:
+        """The query string as it came."""
+        return self.url.partition(b"?")[2]
+
+    def text_headers(self) -> list[tuple[str, str]]:
+        """Names in lower case; values as latin-1, as HTTP has them."""
+        return [(k.decode("latin-1").lower(), v.decode("latin-1")) for k, v in self.headers]
+
+
+def route(hub: Hub, exchange: Exchange, head: RequestHead) -> None:
+    """Answer, hand to the node, or submit to a command's pool."""
+    if hub.access_log:
+        exchange.log = (head.method, head.url.partition(b"?")[0].decode("latin-1"))
+    exchange.head_only = head.method == "HEAD"
+    if head.method == "OPTIONS" and head.url == b"*":
+        _answer(exchange, 204, b"", _METHODS)
+        return
+    target = _origin_form(head)
+    path = normalise(target) if target else None
+    if path is None:
+        _reject(hub, exchange, 400, "bad_path",
+                "path: accepted is an absolute path without `.` or `..` segments, empty segments, "
+                "backslashes, encoded slashes or control characters")  # fmt: skip
+        return
+    endpoint = hub.lookup.find(path)
+    if endpoint is None:
+        _reject(hub, exchange, 404, "not_found", f"nothing at {path}")
+        return
+    allow = b"allow: %b\r\n" % ", ".join(sorted(endpoint.allow)).encode()
+    if head.method not in endpoint.allow:
+        _reject(hub, exchange, 405, "method", f"{head.method} does not apply to {path}",
+                allow, accepted=sorted(endpoint.allow))  # fmt: skip
+    elif head.method == "OPTIONS":
+        _answer(exchange, 204, b"", allow + (_preflight() if head.preflight else b""))
+    elif endpoint.admin:
+        hub.submit_admin(exchange, head, path)
+    elif not endpoint.command:
+        _answer(exchange, 200, b'{"status":"ok"}', b"")
+    elif head.method in {"GET", "HEAD"} and not head.query and not exchange.body and endpoint.about:
+        _answer(exchange, 200, endpoint.about, b"")
+    else:
+        _submit(hub, exchange, head, endpoint, path)
+
+
+def _submit(hub: Hub, exchange: Exchange, head: RequestHead, endpoint: Endpoint, path: str) -> None:
+    media_type = head.media_type
+    if endpoint.with_meta:
+        _attach_meta(exchange, head, path)
+    elif head.query and not exchange.body:
+        exchange.codec, exchange.body = Codec.QUERY, head.query
+    elif media_type == _FORM:
+        exchange.codec = Codec.FORM
+    elif media_type and media_type != b"application/json" and not media_type.endswith(b"+json"):
+        _reject(hub, exchange, 415, "media_type",
+                f"content-type: got {media_type.decode('latin-1')}; "
+                "accepted: application/json")  # fmt: skip
+        return
+    if head.encoding == b"gzip":
+        exchange.codec |= FLAG_GZIP
+    elif head.encoding != b"identity":
+        _reject(hub, exchange, 415, "encoding",
+                f"content-encoding: got {head.encoding.decode('latin-1')}; accepted: gzip",
+                b"accept-encoding: gzip\r\n")  # fmt: skip
+        return
+    if head.wants_stream and endpoint.streams:
+        exchange.codec |= FLAG_STREAM
+    exchange.command = endpoint.command
+    exchange.idempotent = endpoint.idempotent
+    hub.submit(endpoint.pool, exchange)
+
+
+def _attach_meta(exchange: Exchange, head: RequestHead, path: str) -> None:
+    meta = msgspec.msgpack.encode(
+        RequestMeta(
+            method=head.method,
+            path=path,
+            query=head.query.decode("latin-1"),
+            headers=head.text_headers(),
+        )
+    )
+    exchange.kind = Kind.REQUEST_WITH_META
+    exchange.body = LENGTH.pack(len(meta)) + meta + exchange.body
+
+
+def _origin_form(head: RequestHead) -> bytes | None:
+    """The path of the target; `http://host/path` is taken if its host is the Host header's.
+
+    RFC 9112, 3.2.2 lets the target's host override the header; refusing a difference leaves no
+    room for one part of a system to authorise the one and another to route by the other.
+    """
+    target = head.url.partition(b"?")[0]
+    if target.startswith(b"/"):
+        return target
+    scheme, _, rest = target.partition(b"://")
+    authority, slash, path = rest.partition(b"/")
+    if scheme.lower() in {b"http", b"https"} and slash and authority == head.host:
+        return slash + path
+    return None
+
+
+def _preflight() -> bytes:
+    return (
+        b"access-control-allow-methods: GET, POST, OPTIONS\r\n"
+        b"access-control-allow-headers: content-type, x-request-id, accept\r\n"
+        b"access-control-max-age: 600\r\n"
+    )
+
+
+def _answer(exchange: Exchange, status: int, body: bytes, extra: bytes) -> None:
+    exchange.reply(extra, status, Codec.JSON, body)
+
+
+def _reject(
+    hub: Hub, exchange: Exchange, status: int, reason: str, message: str,
+    extra: bytes = b"", **fields: object,
+) -> None:  # fmt: skip
+    hub.count_rejected(reason)
+    exchange.fail(status, message, extra=extra, **fields)

@@ -1,0 +1,223 @@
+"""The worker process: becomes one replica of one generation, proves it, then answers requests.
+
+Must never: import a web framework, the store or the control plane; it runs in the interpreter of
+the version's own environment, with the standard library and msgspec (and uvloop where present).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import faulthandler
+import os
+import signal
+import socket
+import threading
+import traceback
+from collections.abc import Coroutine, Iterator
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from modelcloud.dataplane import messages
+from modelcloud.dataplane.commands import bind
+from modelcloud.dataplane.executor import Executor, GatewayLink
+from modelcloud.dataplane.lifeline import tie_to_parent
+from modelcloud.dataplane.proving import check_golden, warm_up
+from modelcloud.errors import ModelcloudError
+from modelcloud.sdk.contract import Backend
+from modelcloud.types import State
+
+#: How long the node may take to say what to load.
+FIRST_MESSAGE_S = 60.0
+#: Status after a load that failed and was reported.
+LOAD_FAILED = 3
+
+
+class NodeLink:
+    """The socket to the node. Its reading side is a thread, so that no model call holds it up."""
+
+    def __init__(self, control_fd: int) -> None:
+        self._socket = socket.socket(fileno=control_fd)
+        self._reader = messages.MessageReader(messages.ToWorker)
+        self._lock = threading.Lock()
+        self._executor: Executor | None = None
+        self._stop: asyncio.Event | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._waiting: list[Any] = []
+
+    def first(self) -> messages.Load:
+        """The first message: what to become.
+
+        Raises:
+            TimeoutError: it did not come.
+        """
+        self._socket.settimeout(FIRST_MESSAGE_S)
+        while not self._waiting:
+            data = self._socket.recv(65536)
+            if not data:
+                os._exit(0)
+            self._waiting += self._reader.feed(data)
+        self._socket.settimeout(None)
+        load = self._waiting.pop(0)
+        if not isinstance(load, messages.Load):
+            raise TypeError(f"{type(load).__name__} came before Load")
+        return load
+
+    def listen(self) -> None:
+        """Answer pings from now on; the end of the socket is the end of this process."""
+        threading.Thread(target=self._listen, name="node", daemon=True).start()
+
+    def _listen(self) -> None:
+        while True:
+            for message in self._waiting:
+                self._handle(message)
+            try:
+                data = self._socket.recv(65536)
+            except OSError:
+                data = b""
+            if not data:
+                os._exit(0)  # the node is gone: nobody can reach this worker any more
+            self._waiting = self._reader.feed(data)
+
+    def _handle(self, message: Any) -> None:
+        if isinstance(message, messages.Ping):
+            since = self._executor.busy_since if self._executor is not None else 0.0
+            self.send(messages.Pong(seq=message.seq, busy_s=monotonic() - since if since else 0.0))
+        elif isinstance(message, messages.Stop):
+            if self._loop is None or self._stop is None:
+                os._exit(0)  # still loading: nothing to finish
+            self._loop.call_soon_threadsafe(self._stop.set)
+
+    def serving(self, executor: Executor) -> asyncio.Event:
+        """From now on pings tell how long the running call lasts; the event says to stop."""
+        self._executor = executor
+        self._stop = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        return self._stop
+
+    def send(self, message: messages.Message) -> None:
+        """Tell the node."""
+        with self._lock:
+            self._socket.sendall(messages.encode(message))
+
+
+def prepare(load: messages.Load, node: NodeLink) -> tuple[Backend, list[Any], messages.Ready]:
+    """Load, warm up, check: everything before the first request.
+
+    Raises:
+        LoadError: with the step that failed; the node was not told yet.
+    """
+    from modelcloud.sdk.loader import load_backend
+    from modelcloud.sdk.options import complete_options, given_options
+
+    spec = load.spec
+    start = monotonic()
+    with _step(State.LOADING, node):
+        backend = load_backend(spec)
+        options = given_options(backend.signature, spec)
+        backend.load(complete_options(backend.signature, options))
+        commands = bind(backend, max_body=spec.max_body, runenv=spec.runenv)
+    load_s = monotonic() - start
+    folder = _companions(Path(spec.snapshot))
+    with _step(State.WARMING, node):
+        warnings = warm_up(commands, folder)
+    with _step(State.CHECKING, node):
+        check_golden(commands, folder)
+    defaults = {
+        name: kind.default for name, kind in backend.signature.options.items() if not kind.required
+    }
+    signature = {**backend.signature.to_dict(), "optionValues": {**defaults, **options}}
+    ready = messages.Ready(signature=signature, load_s=load_s, warnings=warnings)
+    return backend, commands, ready
+
+
+class LoadError(Exception):
+    """A step before serving failed; `message` is for the user, `detail` for the log."""
+
+    def __init__(self, state: State, error: BaseException) -> None:
+        text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        fields: dict[str, Any] = {}
+        if isinstance(error, ModelcloudError):
+            message, fields = error.message, error.fields
+            text = error.detail or text
+        else:
+            message = f"{type(error).__name__}: {error}"
+        super().__init__(message)
+        self.report = messages.LoadFailed(
+            state=state,
+            message=message,
+            detail=text,
+            file=str(fields.get("file", "")),
+            line=int(fields.get("line") or 0),
+        )
+
+
+@contextlib.contextmanager
+def _step(state: State, node: NodeLink) -> Iterator[None]:
+    """Tell the node which step begins; give what is raised in it the step's name."""
+    node.send(messages.Progress(state=state))
+    try:
+        yield
+    except BaseException as error:  # SystemExit too: a model that exits did not load
+        raise LoadError(state, error) from error
+
+
+def _companions(snapshot: Path) -> Path | None:
+    """The folder of the snapshot where the files beside the main file are."""
+    import msgspec
+
+    from modelcloud.types import MANIFEST, Manifest
+
+    manifest = msgspec.json.decode((snapshot / MANIFEST).read_bytes(), type=Manifest)
+    return (snapshot / manifest.main).parent if manifest.main else None
+
+
+async def _serve(
+    load: messages.Load,
+    backend: Backend,
+    commands: list[Any],
+    ready: messages.Ready,
+    node: NodeLink,
+) -> None:
+    executor = Executor(commands, threads=load.spec.threads, max_body=load.spec.max_body)
+    loop = asyncio.get_running_loop()
+    mask = os.umask(0o177)  # the socket is for this user alone from the moment it exists
+    try:
+        server = await loop.create_unix_server(lambda: GatewayLink(executor), load.socket)
+    finally:
+        os.umask(mask)
+    stop = node.serving(executor)
+    node.send(ready)
+    await stop.wait()
+    server.close()
+    await executor.finish()
+    await asyncio.sleep(0)
+    with contextlib.suppress(Exception):
+        backend.close()
+
+
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    try:
+        import uvloop
+    except ImportError:  # an environment without it: asyncio's own loop does the same, slower
+        asyncio.run(work)
+        return
+    uvloop.run(work)
+
+
+def main(control_fd: int) -> int:
+    """Run a worker whose control socket is the inherited `control_fd`; returns the exit status."""
+    tie_to_parent()
+    faulthandler.enable()  # SIGABRT dumps all stacks to the log before it ends the process
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the node, which drains first
+    node = NodeLink(control_fd)
+    load = node.first()
+    node.listen()
+    try:
+        backend, commands, ready = prepare(load, node)
+    except LoadError as error:
+        node.send(error.report)
+        return LOAD_FAILED
+    _run(_serve(load, backend, commands, ready, node))
+    return 0
