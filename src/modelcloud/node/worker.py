@@ -1,0 +1,305 @@
+"""One worker process: what it has told, whether it is healthy, how it is ended.
+
+Must never: start another, or know what else is wanted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from modelcloud.dataplane.messages import (
+    FromWorker,
+    Load,
+    LoadFailed,
+    Ping,
+    Pong,
+    Progress,
+    Ready,
+    Stop,
+    WorkerAddress,
+)
+from modelcloud.node.logs import Logs, escape
+from modelcloud.node.processes import UNFIT, Child, command, is_stopped
+from modelcloud.node.reaper import Reaper
+from modelcloud.types import GenerationSpec, State, WorkerView, advance
+
+log = logging.getLogger(__name__)
+
+PING_S = 1.0
+#: A worker that a signal stopped is sick after so long.
+STOPPED_S = 2.0
+#: For a worker to end after Stop, then after SIGTERM; and after it said that loading failed.
+STOP_GRACE_S = 5.0
+TERM_GRACE_S = 1.0
+FAILED_GRACE_S = 2.0
+#: A sick worker that is still not gone after so long is replaced all the same.
+DYING_S = 5.0
+#: Between a hang-up that a gateway saw and the end of the process that it usually means.
+SUSPECT_S = 0.5
+TAIL_LINES = 10
+
+_LADDER = (State.PENDING, State.LOADING, State.WARMING, State.CHECKING, State.SERVING)
+
+
+class Surroundings(NamedTuple):
+    """What all workers of a node share.
+
+    Attributes:
+        module: its `main(fd)` is a worker.
+        run_dir: folder of their sockets.
+        secret: kept out of their environment.
+        health_timeout_s: a serving worker that has not answered a ping for so long is sick.
+        clock: monotonic seconds.
+    """
+
+    module: str
+    run_dir: Path
+    reaper: Reaper
+    logs: Logs
+    secret: str
+    health_timeout_s: float
+    clock: Callable[[], float]
+
+
+class Worker:
+    """A replica of a generation, from its start to the moment it is reaped.
+
+    Args:
+        restarts: deaths in its generation before it was started.
+        on_change: called after anything observable changed.
+        on_exit: called last, when the process is gone. `error` says why, unless it was retired.
+
+    Raises:
+        OSError: the process could not be started.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        spec: GenerationSpec,
+        around: Surroundings,
+        *,
+        restarts: int,
+        on_change: Callable[[], None],
+        on_exit: Callable[[Worker], None],
+    ) -> None:
+        self.id = number
+        self.spec = spec
+        self.restarts = restarts
+        self.state = State.PENDING
+        self.signature: dict[str, Any] = {}
+        self.error = ""
+        self._around = around
+        self._on_change = on_change
+        self._on_exit = on_exit
+        self._socket = around.run_dir / f"w{number}.sock"
+        self._load_s = 0.0
+        self._retired_at = self._failed_at = 0.0
+        self._stop_sent = False
+        now = around.clock()
+        self._started = self._pinged = self._ponged = now
+        self._pings = 0
+        self._stopped_since: float | None = None
+        self._suspicion: tuple[float, str] | None = None
+        self._child = Child(
+            f"w{number}",
+            command(spec.python or sys.executable, around.module),
+            reaper=around.reaper,
+            union=FromWorker,
+            output=around.logs.worker(number, spec.generation),
+            on_message=self._heard,
+            on_exit=self._ended,
+            secret=around.secret,
+        )
+        self._child.send(Load(spec=spec, worker_id=number, socket=str(self._socket)))
+        self._climb(State.LOADING)
+
+    @property
+    def loading(self) -> bool:
+        """On its way to being ready."""
+        return self.state in _LADDER[:-1]
+
+    @property
+    def wanted(self) -> bool:
+        """Loading or ready."""
+        return self.state in _LADDER
+
+    @property
+    def present(self) -> bool:
+        """Takes the place of a replica: wanted, or sick and about to be gone.
+
+        One that even SIGKILL does not end (the kernel waits for a device) gives its place up.
+        """
+        dying = self.state is State.FAILED
+        return self.wanted or (dying and self._around.clock() - self._failed_at < DYING_S)
+
+    @property
+    def retired(self) -> bool:
+        """It was no longer wanted before it ended."""
+        return self.state in {State.DRAINING, State.STOPPED}
+
+    @property
+    def address(self) -> WorkerAddress:
+        """For a route table."""
+        return WorkerAddress(self.id, str(self._socket), self.spec.generation, self.spec.version)
+
+    @property
+    def view(self) -> WorkerView:
+        """For an observer."""
+        return WorkerView(
+            id=self.id,
+            generation=self.spec.generation,
+            state=self.state,
+            pid=self._child.pid,
+            error=self.error,
+            restarts=self.restarts,
+            load_s=self._load_s,
+        )
+
+    def retire(self) -> None:
+        """No longer wanted: a ready one drains, one that is loading is killed."""
+        if self.state is State.SERVING:
+            self._become(State.DRAINING)
+            self._retired_at = self._around.clock()
+        else:
+            self._become(State.STOPPED)
+            self._child.kill()
+
+    def revive(self) -> bool:
+        """Wanted again, while it drains; whether that was possible."""
+        if self.state is not State.DRAINING or self._stop_sent:
+            return False
+        self._become(State.SERVING)
+        return True
+
+    def stop_once_drained(self, in_use: bool, drain_s: float) -> None:
+        """Tell a draining worker to stop, if no gateway uses it or it has drained for too long."""
+        if self.state is not State.DRAINING or self._stop_sent:
+            return
+        late = self._around.clock() - self._retired_at >= drain_s
+        if in_use and not late:
+            return
+        if in_use:
+            log.warning("worker %d is still in use after %g s of draining", self.id, drain_s)
+        self._stop_sent = True
+        self._child.send(Stop())
+        self._child.end((STOP_GRACE_S, signal.SIGTERM), (TERM_GRACE_S, signal.SIGKILL))
+
+    def fail(self, reason: str) -> None:
+        """It is sick: dump its stack to its log and kill it."""
+        if self.state in {State.FAILED, State.STOPPED}:
+            return
+        if self.state is State.DRAINING:
+            log.warning("worker %d %s while draining", self.id, reason)
+            self._become(State.STOPPED)
+        else:
+            self._fail(f"worker {self.id} {reason}")
+        self._child.abort()
+
+    def suspect(self, reason: str) -> None:
+        """It is sick, unless its end, which says more, is about to be seen."""
+        if self._suspicion is None and self.state in {State.SERVING, State.DRAINING}:
+            self._suspicion = (self._around.clock(), reason)
+
+    def kill(self) -> None:
+        """End it and what it started at once."""
+        self._child.kill()
+
+    def check(self) -> None:
+        """Ping it, and see whether it has been silent, stopped or loading for too long."""
+        now = self._around.clock()
+        limit = self.spec.load_timeout_s
+        if self.loading and now - self._started >= limit:
+            self.fail(
+                f"was still {self.state.value} after {limit:g} s (load_timeout_s);"
+                " its stack is in its log"
+            )
+        if now - self._pinged >= PING_S:
+            self._pinged = now
+            self._pings += 1
+            self._child.send(Ping(seq=self._pings))
+            if not is_stopped(self._child.pid):
+                self._stopped_since = None
+            elif self._stopped_since is None:
+                self._stopped_since = now
+        if self._stopped_since is not None and now - self._stopped_since > STOPPED_S:
+            self.fail("was stopped by a signal")
+        if self._suspicion is not None and now - self._suspicion[0] > SUSPECT_S:
+            self.fail(self._suspicion[1])
+        silent_s = now - self._ponged
+        # While it loads, a library may rightly hold the interpreter for longer than this.
+        answers = self.state in {State.SERVING, State.DRAINING} and not self._stop_sent
+        if answers and silent_s > self._around.health_timeout_s:
+            self.fail(f"did not answer a ping for {silent_s:.0f} s")
+
+    def forgive(self) -> None:
+        """The node itself stood still: start counting the silence anew."""
+        self._ponged = self._around.clock()
+
+    def _heard(self, message: FromWorker) -> None:
+        match message:
+            case Pong():
+                self._ponged = self._around.clock()
+                return
+            case Progress(state=state) if self.loading and state in _LADDER[1:-1]:
+                self._climb(state)
+            case Ready() if self.loading:
+                self.signature = message.signature
+                self._load_s = message.load_s
+                self._ponged = self._around.clock()
+                self._climb(State.SERVING)
+                log.info(
+                    "worker %d of generation %d is ready (%.2f s)",
+                    self.id, self.spec.generation, self._load_s,
+                )  # fmt: skip
+                for warning in message.warnings:
+                    self._note(warning)
+            case LoadFailed() if self.loading:
+                where = f" ({message.file}:{message.line})" if message.file else ""
+                known = not where or message.file in message.message
+                self._note(message.detail)
+                self._fail(message.message + ("" if known else where))
+                self._child.end((FAILED_GRACE_S, signal.SIGKILL))
+            case _:
+                return  # too late to matter: it has failed or was retired
+        self._on_change()
+
+    def _ended(self, how: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self._socket.unlink()
+        if self.state is State.DRAINING:
+            self._become(State.STOPPED)
+        elif not self.retired and self.state is not State.FAILED:
+            self._fail(self._last_words(how))
+        self._on_exit(self)
+
+    def _last_words(self, how: str) -> str:
+        tail = self._around.logs.tail(self.id, TAIL_LINES)
+        if how.endswith(f"status {UNFIT}") and tail:
+            return tail[-1]
+        doing = "" if self.state is State.SERVING else f" while {self.state.value}"
+        text = f"worker {self.id} {how}{doing}"
+        return "\n  ".join([f"{text}; its last output:", *tail]) if tail else text
+
+    def _note(self, text: str) -> None:
+        for line in text.splitlines():
+            self._around.logs.worker_line(self.id, self.spec.generation, escape(line))
+
+    def _climb(self, goal: State) -> None:
+        for step in _LADDER[_LADDER.index(self.state) + 1 : _LADDER.index(goal) + 1]:
+            self.state = advance(self.state, step)
+
+    def _fail(self, error: str) -> None:
+        self.error = error
+        self._failed_at = self._around.clock()
+        self._become(State.FAILED)
+
+    def _become(self, state: State) -> None:
+        self.state = advance(self.state, state)
+        self._on_change()

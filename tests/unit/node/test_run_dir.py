@@ -1,0 +1,52 @@
+"""The node's private folder."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from modelcloud.node.run_dir import RunDir
+
+
+@pytest.fixture
+def parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    return tmp_path
+
+
+def test_the_folder_is_private_and_goes_with_its_owner(parent: Path) -> None:
+    with RunDir() as run_dir:
+        assert run_dir.path.parent == parent
+        assert run_dir.path.stat().st_mode & 0o777 == 0o700
+        (run_dir.path / "w1.sock").touch()
+    assert list(parent.iterdir()) == []
+
+
+def test_what_a_killed_node_left_is_removed_and_what_lives_or_is_foreign_is_not(
+    parent: Path,
+) -> None:
+    program = "import os; from modelcloud.node.run_dir import RunDir; r = RunDir(); os.kill(os.getpid(), 9)"  # noqa: E501 — one statement after the other
+    subprocess.run([sys.executable, "-c", program], env=os.environ, check=False)
+    assert len(list(parent.iterdir())) == 1
+    foreign = parent / "modelcloud-foreign"
+    foreign.mkdir(0o755)
+    (foreign / "lock").touch()
+    (parent / "modelcloud-link").symlink_to(foreign)
+    with RunDir() as first, RunDir() as second:
+        assert set(parent.iterdir()) == {
+            foreign, parent / "modelcloud-link", first.path, second.path,
+        }  # fmt: skip
+
+
+def test_a_parent_whose_path_is_too_long_for_sockets_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = tmp_path / ("d" * 100)
+    deep.mkdir()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(deep))
+    with RunDir() as run_dir:
+        assert len(str(run_dir.path / "w1000000.sock")) < 108
