@@ -12,10 +12,10 @@ from modelcloud.types import Desired, Observed
 
 
 class Engine(Protocol):
-    """Runs the workers of generations: `local` as processes of this machine, `ray` on a cluster."""
+    """Runs the workers of generations: as processes of this machine, or on a cluster."""
 
     def want(self, desired: Desired) -> None:
-        """Make this so; returns at once and may be repeated. Replaces the service's earlier wish."""
+        """Make this so, in place of the earlier wish; returns at once and may be repeated."""
 
     def observe(self, service: str) -> Observed:
         """What is there now."""

@@ -1,0 +1,130 @@
+"""What people see of a rollout: its record, kept from acceptance to long after its end.
+
+Must never: be read by the policy. Decisions rest on `policy.ServiceSnapshot`; this is the report.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from datetime import datetime, timezone
+from enum import Enum
+from typing import Any
+
+import msgspec
+
+from modelcloud.errors import ModelcloudError, Superseded, UpdateFailed
+from modelcloud.types import GenerationSpec, State, StrategySpec
+
+LOG_LINES = 200
+LOG_LINE_CHARS = 2000
+
+
+class Kind(str, Enum):
+    """Why a rollout was begun."""
+
+    INITIAL = "initial"
+    UPDATE = "update"
+    ROLLBACK = "rollback"
+
+
+class RolloutState(str, Enum):
+    """`pending` waits its turn, `running` is on its way, the others are final.
+
+    `rolled_back`: it was on its way when a rollback was asked for, and went back.
+    """
+
+    PENDING = "pending"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    SUPERSEDED = "superseded"
+    ROLLED_BACK = "rolled_back"
+
+
+class WorkerStanding(msgspec.Struct, frozen=True, kw_only=True):
+    """One worker as it stood when the rollout was last looked at."""
+
+    id: int
+    generation: int
+    version: int
+    state: State
+
+
+class Rollout(msgspec.Struct, kw_only=True):
+    """One rollout, its steps recorded.
+
+    Attributes:
+        source: the generation that served when it started; None when nothing did.
+        target: the generation it leads to.
+        step: where the target generation stands; of an unsuccessful rollout, how far it came.
+        percent: 0 to 100.
+        reason: why it ended otherwise than in success.
+        accepted_at: wall clock in seconds, for people only, as are the other two.
+        log: what happened, with the candidate's own output; the last `LOG_LINES` lines.
+    """
+
+    id: str
+    service: str
+    kind: Kind
+    strategy: StrategySpec
+    target: GenerationSpec
+    accepted_at: float
+    source: GenerationSpec | None = None
+    state: RolloutState = RolloutState.PENDING
+    step: State = State.PENDING
+    percent: int = 0
+    reason: str = ""
+    started_at: float | None = None
+    finished_at: float | None = None
+    workers: tuple[WorkerStanding, ...] = ()
+    log: deque[str] = msgspec.field(default_factory=lambda: deque(maxlen=LOG_LINES))
+
+    @property
+    def finished(self) -> bool:
+        """Whether the state is final."""
+        return self.state not in (RolloutState.PENDING, RolloutState.RUNNING)
+
+    def add_log(self, line: str) -> None:
+        """Keep one line; an overlong one is cut."""
+        line = line.rstrip("\r\n")
+        self.log.append(line if len(line) <= LOG_LINE_CHARS else line[: LOG_LINE_CHARS - 1] + "…")
+
+    def error(self) -> ModelcloudError | None:
+        """What to tell who asked for it: nothing on success, or while it is not finished."""
+        if self.state is RolloutState.FAILED:
+            return UpdateFailed(self.reason, rollout=self.id, step=self.step.value)
+        if self.state in (RolloutState.SUPERSEDED, RolloutState.ROLLED_BACK):
+            return Superseded(self.reason, rollout=self.id)
+        return None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON of `GET /rollouts/<id>`; times are ISO 8601 in UTC."""
+        return {
+            "id": self.id,
+            "service": self.service,
+            "kind": self.kind.value,
+            "state": self.state.value,
+            "step": self.step.value,
+            "percent": self.percent,
+            "reason": self.reason,
+            "strategy": msgspec.to_builtins(self.strategy),
+            "from": _generation(self.source),
+            "to": _generation(self.target),
+            "accepted_at": _iso(self.accepted_at),
+            "started_at": _iso(self.started_at),
+            "finished_at": _iso(self.finished_at),
+            "workers": msgspec.to_builtins(self.workers),
+            "log": list(self.log),
+        }
+
+
+def _generation(spec: GenerationSpec | None) -> dict[str, int] | None:
+    if spec is None:
+        return None
+    return {"generation": spec.generation, "version": spec.version}
+
+
+def _iso(seconds: float | None) -> str | None:
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="milliseconds")
