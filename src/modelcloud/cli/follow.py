@@ -1,0 +1,148 @@
+"""Shows a rollout until it ends: a bar on a terminal, lines elsewhere.
+
+Must never: decide what a rollout does; it only reads the server's record of it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Container, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from modelcloud.client import Client, Unreachable
+from modelcloud.errors import ModelcloudError, Superseded, UpdateFailed
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+POLL_S = 0.2
+#: A server may be silent this long, as when its gateway is replaced, before following ends.
+PATIENCE_S = 15.0
+LOG_TAIL = 20
+UNDER_WAY = {"pending", "running"}
+
+
+class Display(Protocol):
+    """Where a rollout is shown."""
+
+    def show(self, rollout: dict[str, Any]) -> None:
+        """Take the record as it is now."""
+
+
+def follow(
+    client: Client, rollout_id: str, console: Console, *, wanted: Container[str] = ("succeeded",)
+) -> dict[str, Any]:
+    """Show the rollout until it ended; return its last record.
+
+    Args:
+        client: of the server that has it.
+        rollout_id: as the server gave it.
+        console: where it is shown.
+        wanted: the final states that are no failure.
+
+    Raises:
+        UpdateFailed: the new generation did not come up.
+        Superseded: another update or a rollback took its place.
+        Unreachable: the server gave no answer for `PATIENCE_S`.
+    """
+    with _display(console) as display:
+        rollout = _read(client, rollout_id)
+        display.show(rollout)
+        while rollout["state"] in UNDER_WAY:
+            time.sleep(POLL_S)
+            rollout = _read(client, rollout_id)
+            display.show(rollout)
+    if rollout["state"] not in wanted:
+        for line in rollout["log"][-LOG_TAIL:]:
+            console.print(f"  {line}", style="dim", markup=False, highlight=False)
+        raise error_of(rollout)
+    return rollout
+
+
+def error_of(rollout: dict[str, Any]) -> ModelcloudError:
+    """What a rollout that ended otherwise than wanted means to who asked for it."""
+    kind = UpdateFailed if rollout["state"] == "failed" else Superseded
+    return kind(
+        f"{rollout['kind']} {rollout['id']} {words(rollout['state'])} "
+        f"({words(rollout['step'])}): {rollout['reason']}"
+    )
+
+
+def words(name: str) -> str:
+    """`rolled_back` → `rolled back`."""
+    return name.replace("_", " ")
+
+
+def standing(rollout: dict[str, Any]) -> str:
+    """Where the workers are, by version and generation: `v1.1: 2 serving, v1.2: 2 loading`."""
+    found: dict[tuple[int, int], Counter[str]] = {}
+    for worker in rollout["workers"]:
+        key = worker["version"], worker["generation"]
+        found.setdefault(key, Counter())[words(worker["state"])] += 1
+    return ", ".join(
+        f"v{version}.{generation}: "
+        + " + ".join(f"{count} {state}" for state, count in counts.items())
+        for (version, generation), counts in sorted(found.items())
+    )
+
+
+@contextmanager
+def _display(console: Console) -> Iterator[Display]:
+    if not console.is_terminal:
+        yield _Lines(console)
+        return
+    columns = (
+        TextColumn("{task.description:<8}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[workers]}", markup=False),
+    )
+    with Progress(*columns, console=console) as progress:
+        yield _Bar(progress)
+
+
+class _Bar:
+    """One line that is redrawn."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task = progress.add_task("", total=100, workers="")
+
+    def show(self, rollout: dict[str, Any]) -> None:
+        self._progress.update(
+            self._task,
+            completed=rollout["percent"],
+            description=words(rollout["step"]),
+            workers=standing(rollout),
+        )
+
+
+class _Lines:
+    """A line whenever something changed."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._last = ""
+
+    def show(self, rollout: dict[str, Any]) -> None:
+        line = f"{words(rollout['step'])} {rollout['percent']} % {standing(rollout)}".rstrip()
+        if line != self._last:
+            self._last = line
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _read(client: Client, rollout_id: str) -> dict[str, Any]:
+    """The record; a connection that breaks is made again until patience ends."""
+    give_up = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return client.rollout(rollout_id)
+        except Unreachable:  # noqa: PERF203 — each try is a request of its own
+            if time.monotonic() > give_up:
+                raise
+            time.sleep(POLL_S)

@@ -1,0 +1,61 @@
+"""The `modelcloud` command: its sub-commands, and how a failure is told.
+
+Must never: show a traceback for a user's mistake, or import at start what only one sub-command
+needs (httpx, progress bars).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from modelcloud import __version__
+from modelcloud.cli import serve, status, update
+from modelcloud.errors import ModelcloudError, UsageError
+
+app = typer.Typer(
+    name="modelcloud",
+    help="Serve Python models that are replaced while they serve.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(serve.serve)
+app.command()(update.update)
+app.command()(update.rollback)
+app.command()(status.status)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        print(f"modelcloud {__version__}")
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
+        raise typer.Exit(2)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit status: 0, 1 for a failure, 2 for wrong usage."""
+    try:
+        return app(arguments, prog_name="modelcloud", standalone_mode=False) or 0
+    except typer.TyperException as error:
+        return _fail(error.format_message(), error.exit_code)
+    except ModelcloudError as error:
+        return _fail(error.message, 2 if isinstance(error, UsageError) else 1)
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+
+
+def _fail(message: str, status: int) -> int:
+    print(f"modelcloud: {' '.join(message.split())}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

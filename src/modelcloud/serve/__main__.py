@@ -1,0 +1,21 @@
+"""The node's process: `python -m modelcloud.serve SETTINGS_FD [LIFELINE_FD]`, see `launch`.
+
+Must never: be run by hand; `modelcloud serve` is for that.
+"""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> int:
+    """Read the settings that were left for this process, and serve."""
+    from modelcloud.serve import app
+    from modelcloud.serve.launch import read_settings
+
+    settings, *lifeline = map(int, sys.argv[1:])
+    return app.main(read_settings(settings), *lifeline)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,375 @@
+"""The addresses that the node answers itself in serve mode.
+
+Must never: decide who may (that is `access`), how to update (`updates`, the reconciler) or what
+a record holds (`status`); here requests meet them, and every answer gets its form.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, OrderedDict, deque
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from urllib.parse import parse_qs
+
+import msgspec
+
+from modelcloud.config import ServeConfig
+from modelcloud.dataplane.messages import AdminRequest, AdminResponse, AdminRoute, Stats
+from modelcloud.errors import (
+    MethodNotAllowed,
+    ModelcloudError,
+    NotFound,
+    Overloaded,
+    Superseded,
+    TooLarge,
+    TooManyRequests,
+    Unauthorized,
+    UpdateFailed,
+    UsageError,
+)
+from modelcloud.rollout.reconciler import Reconciler
+from modelcloud.rollout.records import Rollout, RolloutState
+from modelcloud.serve import access, status
+from modelcloud.serve.access import Action
+from modelcloud.serve.setup_body import read_change
+from modelcloud.serve.updates import Updates
+from modelcloud.types import GenerationSpec, Observed
+
+if TYPE_CHECKING:
+    from modelcloud.serve import page
+
+MAX_BODY = 1024 * 1024
+#: Beyond every deadline of a rollout itself: its clearing, load, switch and way back.
+WAIT_GRACE_S = 120.0
+#: Clients whose wrong tokens are remembered; the ones that guessed longest ago are forgotten.
+REMEMBERED_CLIENTS = 1024
+
+
+class Admin:
+    """Answers them.
+
+    Args:
+        config: checked settings.
+        observe: what the engine sees of the service.
+        stats: the gateways' counters.
+        worker_deaths: how many workers have ended unasked so far.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        config: ServeConfig,
+        *,
+        reconciler: Reconciler,
+        updates: Updates,
+        observe: Callable[[], Observed],
+        stats: Callable[[], Awaitable[list[Stats]]],
+        worker_deaths: Callable[[], int],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._config = config
+        self._reconciler = reconciler
+        self._updates = updates
+        self._observe = observe
+        self._stats = stats
+        self._worker_deaths = worker_deaths
+        self._clock = clock
+        self._started = clock()
+        self._guesses = _Guesses()
+        self._outcomes: Counter[str] = Counter()
+        reconciler.on_finished(self._count)
+        self.stopping = False
+
+    async def answer(self, request: AdminRequest) -> AdminResponse:
+        """Answer one request; errors of this package become JSON answers."""
+        try:
+            return await self._admitted(request)(self, request)
+        except ModelcloudError as error:
+            return _refusal(request, error)
+
+    def _admitted(self, request: AdminRequest) -> Handler:
+        here = [address for address in ADDRESSES if _matches(address.path, request.path)]
+        method = "GET" if request.method == "HEAD" else request.method
+        address = next((address for address in here if address.method == method), None)
+        now = self._clock()
+        refusal = access.decide(
+            address.action if address else Action.CHANGE,
+            access.Facts(headers=_headers(request), guesses=self._guesses.count(request.peer, now)),
+            access.Settings(
+                host=self._config.host,
+                allowed_hosts=self._config.allowed_hosts,
+                token=self._config.admin_token,
+            ),
+        )
+        if isinstance(refusal, access.WrongToken):
+            self._guesses.add(request.peer, now)
+        if refusal is not None:
+            raise refusal
+        if not here:
+            raise NotFound(f"nothing at {request.path}")
+        if address is None:
+            accepted = sorted(address.method for address in here)
+            raise MethodNotAllowed(
+                f"{request.method} does not apply to {request.path}", accepted=accepted
+            )
+        if len(request.body) > MAX_BODY:
+            raise TooLarge(f"body: accepted here up to {MAX_BODY} bytes")
+        return address.handler
+
+    # ---- reading
+
+    async def get_meta(self, request: AdminRequest) -> AdminResponse:
+        """What serves."""
+        return _json(request, 200, status.meta(self._facts(), await self._stats()))
+
+    async def get_setup(self, request: AdminRequest) -> AdminResponse:
+        """The options and their current values."""
+        return _json(request, 200, status.setup(self._facts()))
+
+    async def get_healthcheck(self, request: AdminRequest) -> AdminResponse:
+        """The state in a word; 503 for those in which nothing is answered."""
+        word = status.health(self._facts())
+        return _json(request, 503 if word in {"INITIALIZING", "FAILED"} else 200, {"status": word})
+
+    async def get_readyz(self, request: AdminRequest) -> AdminResponse:
+        """Whether predictions are answered, or why not."""
+        ready, record = status.readiness(self._facts())
+        return _json(request, 200 if ready else 503, record)
+
+    async def get_metrics(self, request: AdminRequest) -> AdminResponse:
+        """Prometheus text."""
+        from modelcloud.serve import metrics_text
+
+        serving = self._reconciler.serving
+        body, content_type = metrics_text.render(
+            metrics_text.Sources(
+                service=self._config.service,
+                gateways=await self._stats(),
+                observed=self._observe(),
+                generation=serving.generation if serving else 0,
+                version=serving.version if serving else 0,
+                worker_restarts=self._worker_deaths(),
+                rollouts=self._outcomes,
+            )
+        )
+        return AdminResponse(id=request.id, status=200, body=body, content_type=content_type)
+
+    async def get_docs(self, request: AdminRequest) -> AdminResponse:
+        """The OpenAPI document of what serves now."""
+        from modelcloud.serve import openapi
+
+        facts = self._facts()
+        document = openapi.document(
+            {"options": [], "optionsSchema": {}, "commands": [], **facts.signature},
+            service=self._config.service,
+            version=facts.serving.version if facts.serving else 0,
+            token_needed=bool(self._config.admin_token),
+        )
+        return _json(request, 200, document)
+
+    async def get_redoc(self, request: AdminRequest) -> AdminResponse:
+        """The docs page."""
+        from modelcloud.serve import page
+
+        return _content(request, page.page())
+
+    async def get_redoc_asset(self, request: AdminRequest) -> AdminResponse:
+        """A file of the docs page."""
+        from modelcloud.serve import page
+
+        content = page.asset(_last_segment(request))
+        if content is None:
+            raise NotFound(f"nothing at {request.path}")
+        return _content(request, content)
+
+    async def get_rollouts(self, request: AdminRequest) -> AdminResponse:
+        """The rollouts so far, newest first."""
+        rollouts = [rollout.to_dict() for rollout in self._reconciler.rollouts()]
+        return _json(request, 200, {"rollouts": rollouts})
+
+    async def get_rollout(self, request: AdminRequest) -> AdminResponse:
+        """One of them."""
+        rollout = self._reconciler.rollout(_last_segment(request))
+        return _json(request, 200, rollout.to_dict())
+
+    # ---- changing
+
+    async def post_setup(self, request: AdminRequest) -> AdminResponse:
+        """Begin an update; answer when it is done, or at once with `?wait=false`."""
+        waits, began = _waits(request), self._clock()
+        declared = [option["name"] for option in status.options(self._facts())]
+        rollout = await self._updates.begin(read_change(request.body, declared))
+        if not waits:
+            return _accepted(request, rollout)
+        await self._reconciler.wait(rollout.id, self._longest_rollout_s())
+        if error := rollout.error():
+            raise error
+        return self._done(request, rollout, rollout.target, began)
+
+    async def post_rollback(self, request: AdminRequest) -> AdminResponse:
+        """Go back to the generation before; likewise."""
+        waits, began = _waits(request), self._clock()
+        rollout = self._reconciler.rollback()
+        if not waits:
+            return _accepted(request, rollout)
+        await self._reconciler.wait(rollout.id, self._longest_rollout_s())
+        serving = self._reconciler.serving
+        if rollout.state is RolloutState.ROLLED_BACK and serving is not None:
+            return self._done(request, rollout, serving, began)  # an update that was called off
+        if error := rollout.error():
+            raise error
+        return self._done(request, rollout, rollout.target, began)
+
+    def _done(
+        self, request: AdminRequest, rollout: Rollout, serving: GenerationSpec, began: float
+    ) -> AdminResponse:
+        record = {
+            "success": True,
+            "generation": serving.generation,
+            "version": serving.version,
+            "rollout": rollout.id,
+            "seconds": round(self._clock() - began, 3),
+        }
+        return _json(request, 200, record)
+
+    def _longest_rollout_s(self) -> float:
+        return 2 * (self._config.load_timeout_s + self._config.drain_s) + WAIT_GRACE_S
+
+    def _facts(self) -> status.Facts:
+        return status.Facts(
+            service=self._config.service,
+            replicas=self._config.replicas,
+            observed=self._observe(),
+            serving=self._reconciler.serving,
+            updating=self._reconciler.snapshot().flight is not None,
+            stopping=self.stopping,
+            running_s=self._clock() - self._started,
+        )
+
+    def _count(self, rollout: Rollout) -> None:
+        self._outcomes[rollout.state.value] += 1
+
+
+Handler: TypeAlias = Callable[[Admin, AdminRequest], Awaitable[AdminResponse]]
+
+
+class Address(NamedTuple):
+    """One method of one path, who may use it, and what answers."""
+
+    path: str
+    method: str
+    action: Action
+    handler: Handler
+
+
+#: All of them; `/*` stands for one further segment.
+ADDRESSES = (
+    Address("/", "GET", Action.READ, Admin.get_meta),
+    Address("/meta", "GET", Action.READ, Admin.get_meta),
+    Address("/setup", "GET", Action.READ, Admin.get_setup),
+    Address("/setup", "POST", Action.CHANGE, Admin.post_setup),
+    Address("/healthcheck", "GET", Action.READ, Admin.get_healthcheck),
+    Address("/readyz", "GET", Action.READ, Admin.get_readyz),
+    Address("/metrics", "GET", Action.READ, Admin.get_metrics),
+    Address("/docs.json", "GET", Action.READ, Admin.get_docs),
+    Address("/redoc", "GET", Action.READ, Admin.get_redoc),
+    Address("/redoc/*", "GET", Action.READ, Admin.get_redoc_asset),
+    Address(
+        "/rollouts", "GET", Action.CHANGE, Admin.get_rollouts
+    ),  # a log may hold what models print
+    Address("/rollouts/*", "GET", Action.CHANGE, Admin.get_rollout),
+    Address("/rollback", "POST", Action.CHANGE, Admin.post_rollback),
+)
+
+
+def admin_routes() -> tuple[AdminRoute, ...]:
+    """The addresses as the gateways' route table has them."""
+    methods: dict[str, list[str]] = {}
+    for address in ADDRESSES:
+        methods.setdefault(address.path, []).append(address.method)
+    return tuple(AdminRoute(path=path, methods=tuple(of)) for path, of in methods.items())
+
+
+class _Guesses:
+    """When each client presented a wrong token lately."""
+
+    def __init__(self) -> None:
+        self._times: OrderedDict[str, deque[float]] = OrderedDict()
+
+    def count(self, client: str, now: float) -> int:
+        return sum(now - when < access.GUESS_WINDOW_S for when in self._times.get(client, ()))
+
+    def add(self, client: str, now: float) -> None:
+        times = self._times.setdefault(client, deque(maxlen=access.MAX_GUESSES))
+        times.append(now)
+        self._times.move_to_end(client)
+        if len(self._times) > REMEMBERED_CLIENTS:
+            self._times.popitem(last=False)
+
+
+def _matches(pattern: str, path: str) -> bool:
+    if not pattern.endswith("/*"):
+        return pattern == path
+    head, _, tail = path.rpartition("/")
+    return head == pattern[:-2] and bool(tail)
+
+
+def _headers(request: AdminRequest) -> dict[str, tuple[str, ...]]:
+    headers: dict[str, tuple[str, ...]] = {}
+    for name, value in request.headers:
+        headers[name.lower()] = (*headers.get(name.lower(), ()), value)
+    return headers
+
+
+def _last_segment(request: AdminRequest) -> str:
+    return request.path.rpartition("/")[2]
+
+
+def _waits(request: AdminRequest) -> bool:
+    given = parse_qs(request.query, keep_blank_values=True).get("wait", ["true"])
+    if given not in (["true"], ["false"]):
+        raise UsageError("wait: accepted: true or false", field="wait")
+    return given == ["true"]
+
+
+def _accepted(request: AdminRequest, rollout: Rollout) -> AdminResponse:
+    record = {
+        "rollout": rollout.id,
+        "state": rollout.state.value,
+        "generation": rollout.target.generation,
+        "version": rollout.target.version,
+    }
+    return _json(request, 202, record)
+
+
+def _json(request: AdminRequest, status_code: int, record: object) -> AdminResponse:
+    headers = [("cache-control", "no-store")]
+    if status_code == Overloaded.status:
+        headers.append(("retry-after", "1"))
+    body = msgspec.json.encode(record)
+    return AdminResponse(id=request.id, status=status_code, body=body, headers=headers)
+
+
+def _content(request: AdminRequest, content: page.Content) -> AdminResponse:
+    return AdminResponse(
+        id=request.id,
+        status=200,
+        body=content.body,
+        content_type=content.content_type,
+        headers=list(content.headers),
+    )
+
+
+def _refusal(request: AdminRequest, error: ModelcloudError) -> AdminResponse:
+    record = error.to_dict()
+    if isinstance(error, (UpdateFailed, Superseded)):
+        record = {"success": False, **record}
+    response = _json(request, error.status, record)
+    if isinstance(error, Unauthorized):
+        response.headers.append(("www-authenticate", "Bearer"))
+    if isinstance(error, TooManyRequests):
+        response.headers.append(("retry-after", str(round(access.GUESS_WINDOW_S))))
+    if isinstance(error, MethodNotAllowed):
+        response.headers.append(("allow", ", ".join(error.fields["accepted"])))
+    return response

@@ -1,0 +1,99 @@
+"""The interactive docs page: Swagger UI from the `offapi` wheel, nothing from the internet.
+
+Must never: serve a file that is not in the list below, or let the page run or reach anything that
+does not come from this server.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import msgspec
+
+#: Styles are written into elements by Swagger UI itself; scripts are files only.
+CSP = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_SAFE = (
+    ("content-security-policy", CSP),
+    ("x-content-type-options", "nosniff"),
+    ("referrer-policy", "no-referrer"),
+)
+
+_PAGE = b"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>API of this model</title>
+<link rel="icon" href="data:,">
+<link rel="stylesheet" href="/redoc/swagger-ui.css">
+</head>
+<body>
+<div id="swagger-ui"></div>
+<script src="/redoc/swagger-ui-bundle.js"></script>
+<script src="/redoc/init.js"></script>
+</body>
+</html>
+"""
+
+#: `validatorUrl: null` keeps the page from sending the document to swagger.io.
+_INIT = b"""window.ui = SwaggerUIBundle({
+  url: "/docs.json",
+  dom_id: "#swagger-ui",
+  presets: [SwaggerUIBundle.presets.apis],
+  validatorUrl: null,
+  deepLinking: true,
+  displayRequestDuration: true,
+  tryItOutEnabled: true,
+});
+"""
+
+_JAVASCRIPT = "text/javascript; charset=utf-8"
+_CSS = "text/css; charset=utf-8"
+
+#: Name below `/redoc/` → file in the package that carries Swagger UI, and its type.
+_ASSETS = {
+    "swagger-ui.css": ("swagger_style.css", _CSS),
+    "swagger-ui-bundle.js": ("swagger_bundle.js", _JAVASCRIPT),
+}
+
+
+class Content(msgspec.Struct, frozen=True):
+    """A file of the page, as it is answered."""
+
+    body: bytes
+    content_type: str
+    headers: tuple[tuple[str, str], ...]
+
+
+def page() -> Content:
+    """Return the page itself."""
+    return Content(_PAGE, "text/html; charset=utf-8", (("cache-control", "no-cache"), *_SAFE))
+
+
+def asset(name: str) -> Content | None:
+    """Return the file `/redoc/<name>`, or None if it is not one of the page's.
+
+    Read anew each time: a megabyte and a half is not worth holding for the few times it is asked.
+    """
+    if name == "init.js":
+        return Content(_INIT, _JAVASCRIPT, (("cache-control", "no-cache"), *_SAFE))
+    if name not in _ASSETS:
+        return None
+    file, content_type = _ASSETS[name]
+    caching = ("cache-control", "public, max-age=86400")
+    return Content((_folder() / file).read_bytes(), content_type, (caching, *_SAFE))
+
+
+@cache
+def _folder() -> Path:
+    """Where the wheel lies; importing it would read nine megabytes of templates into memory."""
+    spec = find_spec("offapi")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent

@@ -1,0 +1,112 @@
+"""Checks a `ServeConfig` before anything is started, so that a mistake is one clear line.
+
+Must never: start, bind or import the model; only look.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from modelcloud.artifacts.target import MAIN_FILES
+from modelcloud.config import ServeConfig
+from modelcloud.errors import UsageError
+from modelcloud.rollout.snapshot import check_strategy
+from modelcloud.sdk.declare import RESERVED
+
+_SERVICE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_TOKEN = re.compile(r"[!-~]+")
+
+
+def checked(config: ServeConfig) -> ServeConfig:
+    """Return the settings with service name and artifact root filled in.
+
+    Raises:
+        UsageError: one does not fit; the message says which, what came and what is accepted.
+    """
+    for name in ("replicas", "threads", "gateways"):
+        if getattr(config, name) < 1:
+            raise UsageError(f"{name}: got {getattr(config, name)}; accepted: 1 or more")
+    if not 0 <= config.port <= 65535:
+        raise UsageError(f"port: got {config.port}; accepted: 0 to 65535")
+    if config.admin_token and not _TOKEN.fullmatch(config.admin_token):
+        raise UsageError("the admin token holds a space or a character beyond ASCII")
+    check_strategy(config.strategy)
+    if config.python and shutil.which(config.python) is None:
+        raise UsageError(f"python: {config.python!r} is no program that can be run")
+    _check_tls(config)
+    root = Path(config.artifact_root) if config.artifact_root else _folder_of(config.target)
+    if not root.is_dir():
+        raise UsageError(f"artifact_root: {str(root)!r} is no folder")
+    return replace(
+        config,
+        service=_checked_name(config.service) if config.service else service_name(config.target),
+        artifact_root=str(root.resolve()),
+    )
+
+
+def service_name(target: str) -> str:
+    """A name for what is served: of its file or module, or of the folder if that says more."""
+    place, _ = split_target(target)
+    path = Path(place)
+    if path.suffix in {".py", ".pkl"}:
+        generic = path.name in MAIN_FILES or path.stem in {"__init__", "__main__", "app", "main"}
+        name = path.resolve().parent.name if generic else path.stem
+    elif path.is_dir():
+        name = path.resolve().name
+    else:
+        name = place.rpartition(".")[2]
+    name = re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_-") or "model"
+    return f"{name}_model" if name in RESERVED else name
+
+
+def split_target(target: str) -> tuple[str, str]:
+    """`path/file.py:name` → the place and the name; the name is empty where there is none."""
+    place, colon, name = target.rpartition(":")
+    if not colon or Path(target).exists():
+        return target, ""
+    return place, name
+
+
+def _checked_name(name: str) -> str:
+    if not _SERVICE.fullmatch(name):
+        raise UsageError(
+            f"the service name {name!r} cannot stand in an address; accepted: letters, digits, "
+            "_, - and ."
+        )
+    if name in RESERVED:
+        raise UsageError(f"the service name {name!r} is an address of the server itself")
+    return name
+
+
+def _folder_of(target: str) -> Path:
+    path = Path(split_target(target)[0])
+    if path.is_dir():
+        return path
+    return path.parent if path.is_file() else Path.cwd()
+
+
+def _check_tls(config: ServeConfig) -> None:
+    if bool(config.tls_cert) != bool(config.tls_key):
+        raise UsageError("tls_cert and tls_key go together")
+    if not config.tls_cert:
+        return
+    import ssl  # only who serves https pays for it
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
+            config.tls_cert, config.tls_key, password=_refuse_password
+        )
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UsageError(
+            f"TLS: {config.tls_cert} and {config.tls_key}: {reason}; accepted: a certificate chain "
+            "and its unencrypted private key, in PEM"
+        ) from None
+
+
+def _refuse_password() -> str:
+    raise ValueError("the key needs a password")

@@ -1,0 +1,17 @@
+"""How a command of the command line ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+
+class Said(NamedTuple):
+    """Exit status, and what went to stdout and stderr."""
+
+    status: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Said]

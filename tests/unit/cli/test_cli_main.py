@@ -1,0 +1,40 @@
+"""The command as a user starts it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from modelcloud import __version__
+from support.commands import Run
+
+
+def test_the_installed_command_tells_its_version() -> None:
+    command = Path(sys.executable).with_name("modelcloud")
+    done = subprocess.run([command, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"modelcloud {__version__}\n"
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("command", ["serve", "update", "rollback", "status"])
+def test_help_names_every_command_and_each_has_its_own(run: Run, command: str) -> None:
+    assert command in run("--help").out
+    said = run(command, "--help")
+    assert (said.status, said.err) == (0, "")
+    assert f"modelcloud {command}" in said.out
+
+
+def test_no_command_is_wrong_usage_and_shows_the_help(run: Run) -> None:
+    said = run()
+    assert said.status == 2
+    assert "serve" in said.out
+
+
+def test_an_unknown_command_is_one_line(run: Run) -> None:
+    said = run("sevre")
+    assert said.status == 2
+    assert said.err.count("\n") == 1
+    assert "sevre" in said.err
