@@ -198,7 +198,7 @@ class Admin:
     async def post_setup(self, request: AdminRequest) -> AdminResponse:
         """Begin an update; answer when it is done, or at once with `?wait=false`."""
         waits, began = _waits(request), self._clock()
-        declared = [option["name"] for option in status.options(self._facts())]
+        declared = [option["name"] for option in status.options(self._facts().signature)]
         rollout = await self._updates.begin(read_change(request.body, declared))
         if not waits:
             return _accepted(request, rollout)
@@ -275,9 +275,8 @@ ADDRESSES = (
     Address("/docs.json", "GET", Action.READ, Admin.get_docs),
     Address("/redoc", "GET", Action.READ, Admin.get_redoc),
     Address("/redoc/*", "GET", Action.READ, Admin.get_redoc_asset),
-    Address(
-        "/rollouts", "GET", Action.CHANGE, Admin.get_rollouts
-    ),  # a log may hold what models print
+    # A rollout's log may hold what a model printed, so reading it is as guarded as a change.
+    Address("/rollouts", "GET", Action.CHANGE, Admin.get_rollouts),
     Address("/rollouts/*", "GET", Action.CHANGE, Admin.get_rollout),
     Address("/rollback", "POST", Action.CHANGE, Admin.post_rollback),
 )

@@ -18,13 +18,13 @@ from msgspec.structs import replace
 from modelcloud.config import ServeConfig
 from modelcloud.dataplane.messages import AdminRequest, AdminResponse
 from modelcloud.engines.local import LocalEngine
-from modelcloud.errors import ModelcloudError, ModelLoadError, NotReady
+from modelcloud.errors import ModelcloudError, ModelLoadError, NotReady, UsageError
 from modelcloud.node.logs import Logs
 from modelcloud.node.run_dir import RunDir
 from modelcloud.node.supervisor import Supervisor
 from modelcloud.rollout.reconciler import Reconciler
 from modelcloud.rollout.records import Rollout, RolloutState
-from modelcloud.serve import console
+from modelcloud.serve import console, status
 from modelcloud.serve.admin import Admin, admin_routes
 from modelcloud.serve.settings import checked
 from modelcloud.serve.updates import Change, Updates
@@ -39,7 +39,7 @@ _STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def main(config: ServeConfig, lifeline: int | None = None) -> int:
-    """Serve until a signal says to stop; return the exit status.
+    """Serve until a signal says to stop; return the exit status: 0, 1 for a failure, 2 for usage.
 
     Args:
         config: what to serve and how.
@@ -51,7 +51,7 @@ def main(config: ServeConfig, lifeline: int | None = None) -> int:
     except (ModelcloudError, OSError) as error:
         sys.stdout.flush()
         sys.stderr.write(f"modelcloud: {_words(error)}\n")
-        return 1
+        return 2 if isinstance(error, UsageError) else 1
     return 0
 
 
@@ -123,7 +123,7 @@ class Server:
         """Come up, then update whenever asked; returns only by an error or cancellation.
 
         Raises:
-            UsageError: the address cannot be had.
+            Conflict, UsageError: the address cannot be had.
             ModelLoadError: the target cannot be served.
         """
         config = self._config = replace(self._config, port=self._supervisor.bind())
@@ -199,10 +199,7 @@ class Server:
         await reconciler.wait(rollout.id, self._config.load_timeout_s)
         _check(rollout)
         signature = self._observe().signatures[rollout.target.generation]
-        values = signature["optionValues"]
-        options = [
-            {**option, "value": values.get(option["name"])} for option in signature["options"]
-        ]
+        options = status.options(signature)
         for line in console.banner(self._config, signature["commands"], options):
             log.info("%s", line)
 

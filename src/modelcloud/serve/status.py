@@ -89,7 +89,7 @@ def meta(facts: Facts, stats: Sequence[Stats]) -> dict[str, Any]:
         "generation": serving.generation if serving else None,
         "millisRunning": round(facts.running_s * 1000),
         "millisSinceLastCommand": round(min(since) * 1000) if since else None,
-        "options": options(facts),
+        "options": options(facts.signature),
         "commands": facts.signature.get("commands", []),
     }
 
@@ -97,16 +97,15 @@ def meta(facts: Facts, stats: Sequence[Stats]) -> dict[str, Any]:
 def setup(facts: Facts) -> dict[str, Any]:
     """The record of `GET /setup`: the options' values, descriptions and schema."""
     return {
-        "options": options(facts),
+        "options": options(facts.signature),
         "values": facts.signature.get("optionValues", {}),
         "schema": facts.signature.get("optionsSchema", {}),
     }
 
 
-def options(facts: Facts) -> list[dict[str, Any]]:
+def options(signature: dict[str, Any]) -> list[dict[str, Any]]:
     """Each option's description, with its current value."""
-    values = facts.signature.get("optionValues", {})
+    values = signature.get("optionValues", {})
     return [
-        {**option, "value": values.get(option["name"])}
-        for option in facts.signature.get("options", [])
+        {**option, "value": values.get(option["name"])} for option in signature.get("options", [])
     ]

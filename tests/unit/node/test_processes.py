@@ -17,7 +17,7 @@ from modelcloud.node.processes import child_env, describe_exit, is_stopped
     [
         (0, False, "exited with status 0"),
         (9, False, "exited with status 9"),
-        (-signal.SIGSEGV, False, "segfault (SIGSEGV)"),
+        (-signal.SIGSEGV, False, "crashed with a segfault (SIGSEGV)"),
         (-signal.SIGKILL, False, "killed by SIGKILL"),
         (-signal.SIGKILL, True, "killed by SIGKILL (out of memory?)"),
         (-signal.SIGTERM, True, "killed by SIGTERM"),

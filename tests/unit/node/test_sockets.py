@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from modelcloud.errors import UsageError
+from modelcloud.errors import Conflict, UsageError
 from modelcloud.node import sockets
 
 
@@ -37,7 +37,7 @@ def test_a_port_in_use_is_named_even_when_its_owner_would_share_it(listening: bo
         port = found[0].getsockname()[1]
         if listening:
             sockets.listen(found)
-        with pytest.raises(UsageError, match=f"127.0.0.1:{port} is already in use"), reserved(port):
+        with pytest.raises(Conflict, match=f"127.0.0.1:{port} is already in use"), reserved(port):
             pass
 
 

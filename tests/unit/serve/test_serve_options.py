@@ -1,4 +1,4 @@
-"""The node's verdict on option values is the type's own, without the node running the type's I/O."""
+"""The node's verdict on option values is the type's own, without the type's I/O."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from modelcloud.data_types import any as any_value
 from modelcloud.data_types import (
     array,
     boolean,
@@ -18,7 +19,6 @@ from modelcloud.data_types import (
     text,
     vector,
 )
-from modelcloud.data_types import any as any_value
 from modelcloud.errors import InvalidInput
 from modelcloud.sdk.data_types import DataType
 from modelcloud.serve.options import check_options
