@@ -58,6 +58,8 @@ def follow(
             display.show(rollout)
     if rollout["state"] not in wanted:
         for line in rollout["log"][-LOG_TAIL:]:
+            if rollout["reason"] and rollout["reason"] in line:
+                continue  # what is raised says it
             console.print(f"  {line}", style="dim", markup=False, highlight=False)
         raise error_of(rollout)
     return rollout

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from modelcloud import __version__
-from modelcloud.cli import serve, status, update
+from modelcloud.cli import generate, serve, status, update
 from modelcloud.errors import ModelcloudError, UsageError
 
 app = typer.Typer(
@@ -26,12 +26,15 @@ app.command()(serve.serve)
 app.command()(update.update)
 app.command()(update.rollback)
 app.command()(status.status)
+app.add_typer(generate.app, name="generate")
 
 
 @app.callback(invoke_without_command=True)
 def _root(
     context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", metavar="", help="Print the version.")
+    ] = False,
 ) -> None:
     if version:
         print(f"modelcloud {__version__}")
@@ -53,7 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: str, status: int) -> int:
-    print(f"modelcloud: {' '.join(message.split())}", file=sys.stderr)
+    told = " ".join(message.replace("Value error, ", "").split())  # pydantic's, of an enum
+    print(f"modelcloud: {told}", file=sys.stderr)
     return status
 
 

@@ -15,6 +15,7 @@ import typer
 from modelcloud.types import Strategy, StrategySpec
 
 TOKEN_VARIABLE = "MODELCLOUD_ADMIN_TOKEN"  # noqa: S105 — the variable's name
+STRATEGIES = "blue_green, rolling or recreate"
 YEAR_S = 365 * 86_400
 UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 

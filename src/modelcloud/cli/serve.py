@@ -33,8 +33,12 @@ _size = partial(_limit, metavar="BYTES", parser=parse.size)
 
 
 def serve(
+    context: typer.Context,
     target: Annotated[
-        str, typer.Argument(help="path/model.py, file.py:function, module:function or a folder.")
+        str,
+        typer.Argument(
+            metavar="TARGET", help="path/model.py, file.py:function, module:function or a folder."
+        ),
     ],
     *,
     option: Annotated[
@@ -42,39 +46,56 @@ def serve(
         _model("--option", "-o", metavar="NAME=VALUE", help="An option of setup; repeat it."),
     ] = None,
     model_path: Annotated[
-        str, _model(help="Handed to InferenceService(model_path) and the like.")
+        str, _model(metavar="PATH", help="Handed to InferenceService(model_path) and the like.")
     ] = DEFAULT.model_path,
     model_id: Annotated[
-        str, _model(help="Name of the service; taken from TARGET when not given.")
+        str, _model(metavar="NAME", help="Name of the service; taken from TARGET when not given.")
     ] = DEFAULT.service,
     python: Annotated[
         str, _model(metavar="PATH", help="Interpreter of the model's own environment.")
     ] = DEFAULT.python,
+    upload_dir: Annotated[
+        str, _model(metavar="DIR", help="Requests may name files below it, as a path.")
+    ] = DEFAULT.upload_dir,
     runenv: Annotated[
         Literal["dev", "prod"],
         _model(help="dev puts tracebacks into error answers; prod an error id that is in the log."),
     ] = "prod",
-    host: Annotated[str, _place(help="Address to listen on.")] = DEFAULT.host,
+    host: Annotated[str, _place(metavar="ADDRESS", help="Address to listen on.")] = DEFAULT.host,
     port: Annotated[
         int, _place("--port", "-p", metavar="N", parser=parse.port, help="0 takes a free one.")
     ] = DEFAULT.port,
+    uds: Annotated[
+        str,
+        _place(metavar="PATH", help="Unix socket to listen on, in place of --host and --port."),
+    ] = DEFAULT.uds,
     replicas: Annotated[
         int, _place_count(help="Worker processes, each with one copy of the model.")
     ] = DEFAULT.replicas,
     threads: Annotated[int, _place_count(help="Calls that one worker runs at a time.")] = (
         DEFAULT.threads
     ),
-    gateways: Annotated[int, _place_count(help="Processes that share the port.")] = (
+    gateways: Annotated[int, _place_count(help="Processes that share the address.")] = (
         DEFAULT.gateways
     ),
     log_dir: Annotated[str, _place(metavar="DIR", help="Folder for the log files.")] = (
         DEFAULT.log_dir
     ),
     access_log: Annotated[
-        bool, _place("--access-log", help="Each request as a JSON line, in DIR/access.log or here.")
+        bool,
+        _place(
+            "--access-log",
+            metavar="",
+            help="Each request as a JSON line, in DIR/access.log or here.",
+        ),
     ] = DEFAULT.access_log,
     strategy: Annotated[
-        Strategy | None, _update(help="How an update goes from old workers to new ones.")
+        Strategy | None,
+        _update(
+            metavar="NAME",
+            show_default=DEFAULT.strategy.name.value,
+            help=f"How updates go: {parse.STRATEGIES}.",
+        ),
     ] = None,
     max_surge: Annotated[
         int | None, _update_whole(help="With rolling: workers beyond --replicas.")
@@ -83,7 +104,7 @@ def serve(
         int | None, _update_whole(help="With rolling: workers that may be missing.")
     ] = None,
     watch: Annotated[
-        bool, _update("--watch", help="Update whenever the served files change.")
+        bool, _update("--watch", metavar="", help="Update whenever the served files change.")
     ] = DEFAULT.watch,
     artifact_root: Annotated[
         str, _update(metavar="DIR", help="Updates may name artifacts below it only.")
@@ -102,8 +123,11 @@ def serve(
     ] = DEFAULT.health_timeout_s,
     admin_token: Annotated[
         str | None,
-        _access(help="Secret that changes need. Others on this machine can read it; prefer a "
-                     f"file, or {parse.TOKEN_VARIABLE} in the environment."),
+        _access(
+            metavar="TEXT",
+            help="Secret that changes need. Others on this machine can read it; prefer a file, or "
+            f"{parse.TOKEN_VARIABLE} in the environment.",
+        ),
     ] = None,
     admin_token_file: Annotated[
         Path | None, _access(metavar="PATH", help="File whose first line is the admin token.")
@@ -122,7 +146,7 @@ def serve(
     max_head: Annotated[int, _size(help="Request line and headers together: 431.")] = LIMITS.head,
     max_body: Annotated[int, _size(help="Body, after decompression too: 413.")] = LIMITS.body,
     max_buffered: Annotated[
-        int, _size(help="Bodies held by one gateway, all connections together: 503.")
+        int, _size(help="Bodies and unsent answers held by one gateway: 503, or closed.")
     ] = LIMITS.buffered,
     header_timeout: Annotated[
         float, _limit_wait(help="For a whole request head: 408.")
@@ -151,17 +175,23 @@ def serve(
         raise typer.BadParameter("--host is empty; 0.0.0.0 listens on every address")
     if bool(tls_cert) != bool(tls_key):
         raise typer.BadParameter("--tls-cert and --tls-key go together")
+    if uds and {"host", "port"} & given(context):
+        raise typer.BadParameter("--uds takes the place of --host and --port")
+    if uds and tls_cert:
+        raise typer.BadParameter("--uds and --tls-cert do not go together; a proxy ends TLS")
     config = ServeConfig(
         target=target,
         service=model_id,
         host=host,
         port=port,
+        uds=uds,
         replicas=replicas,
         threads=threads,
         gateways=gateways,
         strategy=parse.strategy(strategy, max_surge, max_unavailable) or DEFAULT.strategy,
         options_text=parse.pairs(option or ()),
         model_path=model_path,
+        upload_dir=upload_dir,
         artifact_root=artifact_root,
         python=python,
         runenv=runenv,
@@ -190,6 +220,20 @@ def serve(
             buffered=max_buffered,
         ),
     )
+    if context.obj is not None:  # a command that wants the settings, not the server
+        context.obj(config)
+        return
     from modelcloud.serve.launch import exec_node
 
     exec_node(config)
+
+
+def given(context: typer.Context) -> set[str]:
+    """Names of the parameters that stand on the command line."""
+    return {
+        parameter.name
+        for parameter in context.command.params
+        if parameter.name
+        and (source := context.get_parameter_source(parameter.name)) is not None
+        and source.name == "COMMANDLINE"
+    }

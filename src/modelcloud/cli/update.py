@@ -18,19 +18,26 @@ from modelcloud.types import Strategy
 if TYPE_CHECKING:
     from modelcloud.client import Client
 
-Url = Annotated[str, typer.Argument(help="Where it is served, such as http://127.0.0.1:8080.")]
+Url = Annotated[
+    str,
+    typer.Argument(
+        metavar="URL", help="Where it is served, such as http://127.0.0.1:8080, or unix:PATH."
+    ),
+]
 Token = Annotated[
     str | None,
     typer.Option(
+        metavar="TEXT",
         help="The server's admin token. Others on this machine can read it; prefer a file, or "
-        f"{parse.TOKEN_VARIABLE} in the environment."
+        f"{parse.TOKEN_VARIABLE} in the environment.",
     ),
 ]
 TokenFile = Annotated[
     Path | None, typer.Option(metavar="PATH", help="File whose first line is the admin token.")
 ]
 NoWait = Annotated[
-    bool, typer.Option("--no-wait", help="Return once it is accepted; do not follow it.")
+    bool,
+    typer.Option("--no-wait", metavar="", help="Return once it is accepted; do not follow it."),
 ]
 
 #: Types whose JSON form is text: what stands on the command line is the value.
@@ -53,7 +60,8 @@ def update(
         str | None, typer.Option(metavar="PATH", help="New model files, as a path on the server.")
     ] = None,
     strategy: Annotated[
-        Strategy | None, typer.Option(help="Of this update; else the server's own.")
+        Strategy | None,
+        typer.Option(metavar="NAME", help=f"{parse.STRATEGIES}; else the server's own."),
     ] = None,
     max_surge: Annotated[
         int | None,
@@ -135,7 +143,7 @@ def _watch(
 
     rollout_id = str(answer["rollout"])
     if no_wait:
-        print(f"rollout {rollout_id} accepted; see {client.url}/rollouts/{rollout_id}")
+        print(f"rollout {rollout_id} accepted; modelcloud status {client.url} shows it")
         return
     rollout = follow(client, rollout_id, Console(), wanted=wanted)
     now = rollout["to" if rollout["state"] == "succeeded" else "from"]

@@ -10,7 +10,7 @@ import os
 import socket
 from collections.abc import Sequence
 
-from modelcloud.errors import UsageError
+from modelcloud.errors import Conflict, UsageError
 
 BACKLOG = 2048
 
@@ -19,7 +19,8 @@ def reserve(host: str, port: int, count: int) -> list[socket.socket]:
     """Bind `count` sockets that share one address; 0 as port picks a free one. None listens yet.
 
     Raises:
-        UsageError: the address is in use, not of this machine, or not permitted.
+        Conflict: the address is in use.
+        UsageError: it is not of this machine, or not permitted.
     """
     sockets: list[socket.socket] = []
     try:
@@ -39,7 +40,8 @@ def reserve(host: str, port: int, count: int) -> list[socket.socket]:
     except OSError as error:
         for sock in sockets:
             sock.close()
-        raise UsageError(_refusal(host, port, error), host=host, port=port) from error
+        kind = Conflict if error.errno == errno.EADDRINUSE else UsageError
+        raise kind(_refusal(host, port, error), host=host, port=port) from error
     return sockets
 
 

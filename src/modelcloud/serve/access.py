@@ -22,6 +22,8 @@ GUESS_WINDOW_S = 60.0
 
 #: A default port may be left out of Host and Origin.
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+#: What proxies add, beside every `x-forwarded-…`.
+_FORWARDED = frozenset({"forwarded", "via", "x-real-ip"})
 _HOST_FORBIDDEN = frozenset("/?#@\\ \t%,;'\"<>")
 
 
@@ -37,17 +39,24 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         headers: each header's values, names in lower case.
+        uid: of the client's process, as the kernel knows it; None where it is no unix socket.
         guesses: wrong tokens this client presented within the last `GUESS_WINDOW_S` seconds.
     """
 
     headers: Mapping[str, tuple[str, ...]]
+    uid: int | None = None
     guesses: int = 0
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What the server was started with: the bound host, further names for it, the admin token."""
+    """What the server was started with: the bound host, further names for it, the admin token.
+
+    Attributes:
+        uid: of the server itself where it listens on a unix socket; `host` then means nothing.
+    """
 
     host: str
+    uid: int | None = None
     allowed_hosts: tuple[str, ...] = ()
     token: str = ""
 
@@ -60,12 +69,24 @@ def decide(action: Action, facts: Facts, settings: Settings) -> ModelcloudError 
     """Return why the request is refused, or None when it is allowed.
 
     A change is refused to a Host that is not this server's (DNS rebinding), to a page of another
-    origin (CSRF), beyond loopback while no admin token is set, and, once one is set, to whoever
-    does not present it as `Authorization: Bearer TOKEN`.
+    origin (CSRF), to whoever may be another machine while no admin token is set, and, once one is
+    set, to whoever does not present it as `Authorization: Bearer TOKEN`.
+
+    Who may be another machine: every client of a server bound beyond loopback; one whose request
+    a proxy has forwarded, which hides where it came from; on a unix socket, any user but the
+    server's own and root, since a proxy is one that runs as somebody else.
     """
     if action is Action.READ:
         return None
     return _check_host(facts, settings) or _check_origin(facts) or _check_token(facts, settings)
+
+
+def is_forwarded(facts: Facts) -> bool:
+    """Whether a proxy passed the request on, by its own word.
+
+    Believing it is safe: the word only takes rights away.
+    """
+    return any(name in _FORWARDED or name.startswith("x-forwarded-") for name in facts.headers)
 
 
 def is_loopback(host: str) -> bool:
@@ -81,6 +102,10 @@ def _check_host(facts: Facts, settings: Settings) -> ModelcloudError | None:
     name = _host_name(values[0]) if len(values) == 1 else None
     if name is None:
         return Forbidden("the Host header is missing or malformed")
+    # Rebinding takes a browser that connects by a name, and gains it the rights of who connects
+    # without a token: no browser connects to a unix socket, and behind a proxy nobody has any.
+    if settings.uid is not None or is_forwarded(facts):
+        return None
     if is_loopback(name) or name in {
         _canonical(h) for h in (settings.host, *settings.allowed_hosts)
     }:
@@ -108,12 +133,7 @@ def _check_origin(facts: Facts) -> ModelcloudError | None:
 
 def _check_token(facts: Facts, settings: Settings) -> ModelcloudError | None:
     if not settings.token:
-        if is_loopback(settings.host):
-            return None
-        return Forbidden(
-            "this server is reachable from other machines and has no admin token, so nobody may "
-            "do this; start it with --admin-token TOKEN, or bind it to 127.0.0.1"
-        )
+        return _check_local(facts, settings)
     presented = facts.headers.get("authorization", ())
     if not presented:
         return Unauthorized("this needs the admin token, as `Authorization: Bearer TOKEN`")
@@ -124,6 +144,28 @@ def _check_token(facts: Facts, settings: Settings) -> ModelcloudError | None:
     if wrong or scheme.lower() != "bearer" or len(presented) > 1:
         return WrongToken("the admin token is wrong")
     return None
+
+
+def _check_local(facts: Facts, settings: Settings) -> ModelcloudError | None:
+    remedy = "start it with --admin-token-file FILE"
+    if is_forwarded(facts):
+        return Forbidden(
+            "this came through a proxy, and the server has no admin token, so nobody may do this "
+            f"from there; {remedy}, or ask it directly"
+        )
+    if settings.uid is not None:
+        if facts.uid in {settings.uid, 0}:
+            return None
+        return Forbidden(
+            "the server has no admin token, so only its own user and root may do this on its "
+            f"socket; {remedy}"
+        )
+    if is_loopback(settings.host):
+        return None
+    return Forbidden(
+        "this server is reachable from other machines and has no admin token, so nobody may do "
+        f"this; {remedy}, or bind it to 127.0.0.1"
+    )
 
 
 def _host_name(host: str) -> str | None:

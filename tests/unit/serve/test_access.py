@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import hmac
+from types import SimpleNamespace
+
+import msgspec
 import pytest
 
 from modelcloud.errors import Forbidden, ModelcloudError, TooManyRequests, Unauthorized
+from modelcloud.serve import access
 from modelcloud.serve.access import (
     MAX_GUESSES,
     Action,
@@ -18,6 +23,8 @@ from modelcloud.serve.access import (
 LOOPBACK = Settings(host="127.0.0.1")
 SECURED = Settings(host="127.0.0.1", token="secret-token")
 PUBLIC = Settings(host="0.0.0.0", token="secret", allowed_hosts=("Model.Example.",))
+#: On a unix socket, of a server that runs as user 1000.
+SOCKET = Settings(host="127.0.0.1", uid=1000)
 OPEN_TO_ALL = Settings(host="0.0.0.0")
 
 
@@ -143,6 +150,21 @@ def test_a_configured_token_is_needed_even_on_loopback(
     assert type(error) is (expected or type(None))
 
 
+def test_a_token_is_compared_whole_however_early_it_differs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compared: list[tuple[bytes, bytes]] = []
+
+    def compare(ours: bytes, theirs: bytes) -> bool:
+        compared.append((ours, theirs))
+        return hmac.compare_digest(ours, theirs)
+
+    monkeypatch.setattr(access, "hmac", SimpleNamespace(compare_digest=compare))
+    assert decide(Action.CHANGE, facts(authorization="Bearer x"), SECURED) is not None
+    assert decide(Action.CHANGE, facts(authorization="Bearer secret-token"), SECURED) is None
+    assert compared == [(b"x", b"secret-token"), (b"secret-token", b"secret-token")]
+
+
 def test_two_authorization_headers_are_a_wrong_token() -> None:
     both = Facts(headers={"host": ("localhost",), "authorization": ("Bearer secret", "Bearer x")})
     assert isinstance(decide(Action.CHANGE, both, PUBLIC), WrongToken)
@@ -153,6 +175,49 @@ def test_after_too_many_wrong_tokens_even_the_right_one_must_wait() -> None:
     assert decide(Action.CHANGE, facts(MAX_GUESSES - 1, authorization=right), SECURED) is None
     error = decide(Action.CHANGE, facts(MAX_GUESSES, authorization=right), SECURED)
     assert isinstance(error, TooManyRequests)
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["forwarded", "via", "x_real_ip", "x_forwarded_for", "x_forwarded_host", "x_forwarded_proto"],
+)
+@pytest.mark.parametrize("settings", [LOOPBACK, SOCKET])
+def test_what_came_through_a_proxy_is_not_local(settings: Settings, header: str) -> None:
+    request = facts(0, **{header: "127.0.0.1"})
+    request = msgspec.structs.replace(request, uid=settings.uid)
+    error = decide(Action.CHANGE, request, settings)
+    assert isinstance(error, Forbidden)
+    assert "proxy" in error.message
+    assert decide(Action.READ, request, settings) is None
+
+
+@pytest.mark.parametrize(
+    "settings", [SECURED, msgspec.structs.replace(SOCKET, token="secret-token")]
+)
+def test_through_a_proxy_the_token_is_enough_under_any_name(settings: Settings) -> None:
+    forwarded = facts(
+        host="model.example", x_forwarded_for="10.0.0.9", authorization="Bearer secret-token"
+    )
+    assert decide(Action.CHANGE, forwarded, settings) is None
+    nobody = facts(host="model.example", x_forwarded_for="10.0.0.9")
+    assert isinstance(decide(Action.CHANGE, nobody, settings), Unauthorized)
+
+
+def test_a_page_of_another_origin_may_not_change_through_a_proxy_either() -> None:
+    request = facts(host="model.example", x_forwarded_for="10.0.0.9", origin="http://evil.example",
+                    authorization="Bearer secret-token")  # fmt: skip
+    assert isinstance(decide(Action.CHANGE, request, SECURED), Forbidden)
+
+
+@pytest.mark.parametrize(("uid", "allowed"), [(1000, True), (0, True), (33, False), (None, False)])
+def test_on_a_unix_socket_the_servers_own_user_and_root_may_change(
+    uid: int | None, allowed: bool
+) -> None:
+    request = msgspec.structs.replace(facts(host="any.name"), uid=uid)
+    error = decide(Action.CHANGE, request, SOCKET)
+    assert (error is None) is allowed
+    secured = msgspec.structs.replace(SOCKET, token="secret-token")
+    assert isinstance(decide(Action.CHANGE, request, secured), Unauthorized)
 
 
 @pytest.mark.parametrize(
