@@ -1,5 +1,5 @@
 import modelcloud
-from modelcloud.data_types import category, number, text
+from modelcloud.data_types import number, text
 
 stylize_inputs = {
     "n": number(min=0, max=30, step=1, default=10, description="model input"),
@@ -20,9 +20,7 @@ def model2(n):
     return n
 
 
-@modelcloud.setup(
-    options={"model": category(choices=["big", "small"]), "version": text(default="0.1.0")}
-)
+@modelcloud.setup(options={"model": text, "version": text(default="0.1.0")})
 def setup(options):
     if options["model"] == "big":
         return model1

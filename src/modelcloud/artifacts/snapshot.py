@@ -166,7 +166,7 @@ def _python_files(subtree: Path, root: Path, exclude: Path) -> Iterator[Path]:
             looked_at += 1
             if looked_at > MAX_ENTRIES:
                 raise _too_much(root, f"more than {MAX_ENTRIES} files and folders")
-            if path.is_symlink() and (path.is_dir() or not path.resolve().is_relative_to(root)):
+            if path.is_symlink() and (path.is_dir() or _leads_out(path, root)):
                 continue
             if path.is_dir():
                 if path != exclude and not is_skipped(path):
@@ -176,6 +176,13 @@ def _python_files(subtree: Path, root: Path, exclude: Path) -> Iterator[Path]:
                 if found > MAX_FILES:
                     raise _too_much(root, f"more than {MAX_FILES} Python files")
                 yield path
+
+
+def _leads_out(link: Path, root: Path) -> bool:
+    try:
+        return not link.resolve().is_relative_to(root)
+    except (OSError, RuntimeError):  # a loop of links leads nowhere
+        return True
 
 
 def _too_much(root: Path, what: str) -> ModelLoadError:

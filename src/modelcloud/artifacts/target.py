@@ -71,7 +71,7 @@ def locate(target: str, cwd: Path) -> Location:
 def _main_of(folder: Path, target: str) -> Path:
     found = [folder / name for name in MAIN_FILES if (folder / name).is_file()]
     if len(found) != 1:
-        what = "both a model.py and a backend.py, name one" if found else "neither"
+        what = "both a model.py and a backend.py, name one" if found else "no model"
         raise ModelLoadError(f"the folder {target!r} holds {what}; {ACCEPTED}", file=str(folder))
     return found[0]
 

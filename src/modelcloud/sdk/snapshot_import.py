@@ -20,7 +20,7 @@ from importlib.machinery import (
     SourceFileLoader,
     SourcelessFileLoader,
 )
-from importlib.util import decode_source, module_from_spec, spec_from_file_location
+from importlib.util import decode_source, find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path, PurePosixPath
 from types import CodeType, ModuleType
 from typing import Any
@@ -98,6 +98,11 @@ class StagedCode:
     def import_main(self) -> ModuleType:
         """Import the main module, never as `__main__`."""
         name, main = self.manifest.module, self.manifest.main
+        if not main and find_spec(name.partition(".")[0]) is None:
+            raise ModelLoadError(
+                f"there is no module {name!r}; accepted: one in the current folder, or "
+                "installed in the environment that serves it"
+            )
         if "." in name or not main:
             return importlib.import_module(name)
         if name in sys.modules or name in sys.stdlib_module_names:
@@ -147,9 +152,14 @@ class _StagedLoader(SourceFileLoader):
 
     def get_code(self, fullname: str) -> CodeType:
         data = self.get_data(self.path)
+        try:
+            text = decode_source(data)
+        except (SyntaxError, UnicodeDecodeError) as error:  # these do not say where it is
+            before = getattr(error, "start", 0)
+            place = (self.path, data.count(b"\n", 0, before) + 1, None, None)
+            raise SyntaxError(str(error), place) from None
         code: CodeType = self.source_to_code(data, self.path)
         # Tracebacks are to show the lines that run, not those the user has since edited.
-        text = decode_source(data)
         linecache.cache[self.path] = (len(text), None, text.splitlines(keepends=True), self.path)
         return code
 

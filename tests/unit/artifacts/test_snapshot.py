@@ -77,6 +77,7 @@ def test_links_out_of_the_root_are_not_followed(folder: Path, into: Path, tmp_pa
     (folder / "out.py").symlink_to(tmp_path / "elsewhere/secret.py")
     (folder / "out").symlink_to(tmp_path / "elsewhere")
     (folder / "loop").symlink_to(folder)
+    (folder / "endless.py").symlink_to("endless.py")
     (folder / "inside.py").symlink_to(folder / "real.py")
     assert list(snapshot.take("model.py", into).files) == ["inside.py", "model.py", "real.py"]
 
