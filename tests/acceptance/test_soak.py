@@ -8,7 +8,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -39,10 +39,9 @@ def folders() -> Iterator[tuple[Path, Path]]:
         yield Path(run), Path(temp)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_three_hundred_updates_leave_no_trace(
-    tmp_path: Path, folders: tuple[Path, Path], record_property: pytest.RecordProperty
+    tmp_path: Path, folders: tuple[Path, Path], record_property: Callable[[str, object], None]
 ) -> None:
     run, temp = folders
     model = obedient(tmp_path)

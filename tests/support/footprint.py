@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -28,8 +27,8 @@ def footprint(pid: int) -> Footprint:
     return Footprint(
         rss_kb=memory["Rss"],
         pss_kb=memory["Pss"],
-        fds=len(os.listdir(proc / "fd")),
-        threads=len(os.listdir(proc / "task")),
+        fds=len(list((proc / "fd").iterdir())),
+        threads=len(list((proc / "task").iterdir())),
         zombies=sum(state == "Z" for state in _states_of_children(pid)),
     )
 

@@ -25,8 +25,10 @@ class Answer(NamedTuple):
 class Raw:
     """One connection."""
 
-    def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_S)
+    def __init__(self, port: int, source: str = "") -> None:
+        self.socket = socket.create_connection(
+            ("127.0.0.1", port), TIMEOUT_S, (source, 0) if source else None
+        )
         self._buffer = b""
 
     def send(self, data: bytes) -> Raw:
@@ -87,9 +89,9 @@ class Raw:
 
 
 @contextmanager
-def connect(port: int) -> Iterator[Raw]:
-    """A connection, closed after the block."""
-    raw = Raw(port)
+def connect(port: int, *, source: str = "") -> Iterator[Raw]:
+    """A connection, closed after the block; `source` is the address that it comes from."""
+    raw = Raw(port, source)
     try:
         yield raw
     finally:
@@ -109,8 +111,7 @@ def post(path: str, body: object, *headers: str, host: str = "localhost") -> byt
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + data
 
 
-def get(path: str, *headers: str, method: str = "GET") -> bytes:
+def get(path: str, *headers: str, method: str = "GET", host: str = "localhost") -> bytes:
     """The bytes of a request without a body."""
-    return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: localhost", *headers]).encode() + (
-        b"\r\n\r\n"
-    )
+    lines = [f"{method} {path} HTTP/1.1", f"Host: {host}", *headers]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n"

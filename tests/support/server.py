@@ -62,12 +62,17 @@ class Server:
         """Until the address is printed."""
 
         def serving() -> str:
-            if match := re.search(r"Serving at (https?://\S+)", self.output):
+            if match := re.search(r"Serving at ((?:https?://|unix:)\S+)", self.output):
                 return match[1]
             assert self.process.poll() is None, self.output
             return ""
 
         self.url = wait_for("an address in the output", serving)
+        if self.url.startswith("unix:"):
+            self.client.close()
+            transport = httpx.HTTPTransport(uds=self.url.removeprefix("unix:"))
+            self.client = httpx.Client(timeout=60.0, transport=transport)
+            self.url = "http://localhost"
 
     def get(self, path: str, **kwargs: Any) -> httpx.Response:
         return self.client.get(self.url + path, **kwargs)
@@ -130,8 +135,9 @@ def start(*arguments: str | Path, cwd: Path | None = None, **env: str) -> Server
 
 @contextmanager
 def serve(*arguments: str | Path, cwd: Path | None = None, **env: str) -> Iterator[Server]:
-    """A server that answers, on a free port; ended with SIGTERM, which must give status 0."""
-    server = start(*arguments, "--port", "0", cwd=cwd, **env)
+    """A server that answers, on a free port or `--uds`; its end by SIGTERM must give status 0."""
+    place = () if {"--uds", "--port"} & {*arguments} else ("--port", "0")
+    server = start(*arguments, *place, cwd=cwd, **env)
     try:
         server.wait_serving()
         yield server

@@ -30,13 +30,26 @@ class AdminDesk:
     def __init__(self, handler: AdminHandler) -> None:
         self._handler = handler
         self._tasks: set[asyncio.Task[None]] = set()
+        self._turn = asyncio.Lock()
 
-    def take(self, request: AdminRequest, send: Callable[[AdminResponse], None]) -> None:
-        """Answer `request` through `send`, later."""
+    def take(
+        self,
+        request: AdminRequest,
+        send: Callable[[AdminResponse], None],
+        room: Callable[[], Awaitable[object]],
+    ) -> None:
+        """Answer `request` through `send`, later.
+
+        Args:
+            request: as the gateway passed it on.
+            send: takes the answer.
+            room: awaited before each answer, one after the other, so that large ones do not pile
+                up faster than the gateway reads.
+        """
         if len(self._tasks) >= LIMIT:
             send(_refusal(request, Overloaded("too many requests to the node; try again")))
             return
-        task = asyncio.get_running_loop().create_task(self._answer(request, send))
+        task = asyncio.get_running_loop().create_task(self._answer(request, send, room))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -47,7 +60,12 @@ class AdminDesk:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _answer(self, request: AdminRequest, send: Callable[[AdminResponse], None]) -> None:
+    async def _answer(
+        self,
+        request: AdminRequest,
+        send: Callable[[AdminResponse], None],
+        room: Callable[[], Awaitable[object]],
+    ) -> None:
         try:
             response = await self._handler(request)
         except ModelcloudError as error:
@@ -57,7 +75,9 @@ class AdminDesk:
             log.exception("error %s: %s %s failed", error_id, request.method, request.path)
             message = "the node could not answer; the error_id is in its log"
             response = _refusal(request, ModelcloudError(message, error_id=error_id))
-        send(response)
+        async with self._turn:
+            await room()
+            send(response)
 
 
 def _refusal(request: AdminRequest, error: ModelcloudError) -> AdminResponse:

@@ -156,7 +156,7 @@ class Fleet:
                 on_exit=lambda worker: self._gone(generation, worker),
             )
         except OSError as error:
-            self._died(generation, f"worker {number} could not be started: {error}")
+            self._died(generation, f"worker {number} could not be started: {error}", served=False)
 
     def _changed(self, generation: Generation) -> None:
         for worker in generation.workers.values():
@@ -169,14 +169,18 @@ class Fleet:
     def _gone(self, generation: Generation, worker: Worker) -> None:
         del generation.workers[worker.id]
         if not worker.retired:
-            self._died(generation, worker.error)
+            self._died(generation, worker.error, served=bool(worker.signature))
         self._on_change()
 
-    def _died(self, generation: Generation, reason: str) -> None:
-        log.warning("generation %d lost a worker: %s", generation.number, reason)
+    def _died(self, generation: Generation, reason: str, *, served: bool) -> None:
+        if served or generation.wish.restart:  # otherwise it is the verdict, and told as such
+            log.warning("generation %d lost a worker: %s", generation.number, reason)
         self.deaths += 1
         generation.deaths += 1
         generation.last_death = reason.split("\n", 1)[0]
+        braked = generation.brake.on
         generation.brake.died(self._around.clock(), generation.wish.replicas)
         if not generation.wish.restart:
             generation.failure = generation.failure or reason
+        elif generation.brake.on and not braked:
+            log.error("%s", generation.degraded)

@@ -99,6 +99,12 @@ class Gateway:
         """Whether there is a process."""
         return self._child is not None
 
+    @property
+    def answering(self) -> bool:
+        """Whether it accepts connections and has been heard of within the time it has for that."""
+        silent_s = self._setup.clock() - self._heard
+        return self.listening and silent_s <= self._setup.config.health_timeout_s
+
     def start(self, table: RouteTable) -> None:
         """Start a process and give it the table before it can accept anyone."""
         self._reset()
@@ -236,7 +242,7 @@ class Gateway:
                 self._setup.on_sick(worker, late)
             case _:
                 if child is not None:
-                    self._desk.take(message, child.send)
+                    self._desk.take(message, child.send, child.drained)
                 return
         self._setup.on_change()
 

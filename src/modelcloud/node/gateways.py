@@ -35,6 +35,11 @@ class Gateways:
         return bool(self._gateways) and all(gateway.listening for gateway in self._gateways)
 
     @property
+    def answering(self) -> bool:
+        """Whether any gateway accepts connections and has been heard of lately."""
+        return any(gateway.answering for gateway in self._gateways)
+
+    @property
     def alive(self) -> bool:
         """Whether any gateway process is left."""
         return any(gateway.alive for gateway in self._gateways)

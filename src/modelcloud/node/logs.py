@@ -19,6 +19,8 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
+from modelcloud.errors import UsageError
+
 #: Longer lines are cut into pieces of this many bytes.
 LINE_BYTES = 4096
 #: Lines remembered of each child, and children remembered, those that wrote last.
@@ -86,11 +88,17 @@ class Logs:
     Args:
         log_dir: folder of `node.log` and one file per kind of child, rotated by size; empty: none.
         console: where lines are echoed.
+
+    Raises:
+        UsageError: the folder is not there and cannot be made.
     """
 
     def __init__(self, log_dir: str = "", console: TextIO | None = None) -> None:
         if log_dir:
-            Path(log_dir).mkdir(parents=True, exist_ok=True)
+            try:
+                Path(log_dir).mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise UsageError(f"log_dir: {log_dir!r} cannot be made: {error.strerror}") from None
         self._writer = _Writer(log_dir, console or sys.stderr)
         self._remembered: OrderedDict[str, deque[str]] = OrderedDict()
         self._subscribers: list[Callable[[OutputLine], None]] = []
@@ -164,8 +172,9 @@ class _NodeHandler(logging.Handler):
                 text += "\n" + logging.Formatter().formatException(record.exc_info)
             first, *more = text.split("\n")
             level = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
-            for line in (level + first, *more):
-                self._writer.write("node", "", escape(line))
+            self._writer.write("node", "", escape(level + first))
+            for line in more:  # set off, since a model may have worded it
+                self._writer.write("node", "", f"  {escape(line)}")
         except Exception:
             self.handleError(record)
 

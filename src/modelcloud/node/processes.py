@@ -75,7 +75,7 @@ def describe_exit(code: int, *, oom: bool = False) -> str:
     if code >= 0:
         return f"exited with status {code}"
     if code == -signal.SIGSEGV:
-        return "segfault (SIGSEGV)"
+        return "crashed with a segfault (SIGSEGV)"
     try:
         name = signal.Signals(-code).name
     except ValueError:
@@ -129,11 +129,13 @@ class Child:
         self._on_message = on_message
         self._on_exit = on_exit
         self._unsent = bytearray()
+        self._drained = asyncio.Event()
+        self._drained.set()
         self._deaf = False
         self._ending: asyncio.TimerHandle | None = None
         self._oom_kills = _oom_kills()
         tag = reaper.tag(name)
-        self._popen, self._control, self._pipe = _start(
+        self._popen, self._control, self._pipe, self._lifeline = _start(
             argv, child_env(os.environ, tag=tag, secret=secret), pass_fds
         )
         self.pid = self._popen.pid
@@ -152,6 +154,10 @@ class Child:
             return
         self._unsent += encode(message)
         self._flush()
+
+    async def drained(self) -> None:
+        """Wait until the child has read what it was sent, or is gone."""
+        await self._drained.wait()
 
     def kill(self) -> None:
         """SIGKILL the child and its process group now."""
@@ -201,8 +207,10 @@ class Child:
             sent = len(self._unsent)
         del self._unsent[:sent]
         if self._unsent:
+            self._drained.clear()
             self._loop.add_writer(self._control, self._flush)
         else:
+            self._drained.set()
             self._loop.remove_writer(self._control)
 
     def _readable(self) -> bool:
@@ -249,6 +257,7 @@ class Child:
         self._popen.returncode = code
         self.end()
         self.alive = False
+        self._drained.set()
         # What it said before it ended comes first; bounded, in case a writer is left.
         for read in (self._readable, self._output_readable):
             for _ in range(64):
@@ -259,39 +268,47 @@ class Child:
         self._loop.remove_reader(self._pipe)
         self._control.close()
         os.close(self._pipe)
+        os.close(self._lifeline)
         self._output.close()
         self._on_exit(describe_exit(code, oom=_oom_kills() > self._oom_kills))
 
 
 def _start(
     argv: Sequence[str], env: Mapping[str, str], pass_fds: Sequence[int]
-) -> tuple[subprocess.Popen[bytes], socket.socket, int]:
-    """Start a process in a session of its own; its control socket and the end of its output."""
-    ours, theirs = socket.socketpair()
-    read_end = write_end = -1
-    try:
-        read_end, write_end = os.pipe()
+) -> tuple[subprocess.Popen[bytes], socket.socket, int, int]:
+    """Start a process in a session of its own.
+
+    Returns:
+        It, its control socket, the end of its output, and the other end of its standard input,
+        whose closing is its end (see `dataplane.lifeline`).
+    """
+    with contextlib.ExitStack() as on_failure, contextlib.ExitStack() as theirs:
+
+        def pipe(of_child: int) -> tuple[int, int]:
+            """A pipe as (our end, the child's), of which it gets the first or the second."""
+            ends = os.pipe()
+            theirs.callback(os.close, ends[of_child])
+            on_failure.callback(os.close, ends[1 - of_child])
+            return ends[1 - of_child], ends[of_child]
+
+        ours, control = socket.socketpair()
+        theirs.callback(control.close)
+        on_failure.callback(ours.close)
+        output, write_end = pipe(of_child=1)
+        lifeline, read_end = pipe(of_child=0)
         popen = subprocess.Popen(  # noqa: S603 — the command line is the node's own
-            [*argv, str(theirs.fileno())],
-            stdin=subprocess.DEVNULL,
+            [*argv, str(control.fileno())],
+            stdin=read_end,
             stdout=write_end,
             stderr=write_end,
             env=env,
             start_new_session=True,
-            pass_fds=(theirs.fileno(), *pass_fds),
+            pass_fds=(control.fileno(), *pass_fds),
         )
-    except BaseException:
-        ours.close()
-        if read_end >= 0:
-            os.close(read_end)
-        raise
-    finally:
-        theirs.close()
-        if write_end >= 0:
-            os.close(write_end)
+        on_failure.pop_all()
     ours.setblocking(False)
-    os.set_blocking(read_end, False)
-    return popen, ours, read_end
+    os.set_blocking(output, False)
+    return popen, ours, output, lifeline
 
 
 def _oom_kills() -> int:

@@ -96,6 +96,19 @@ class Reaper:
         _subreaper(False)
 
 
+def kill_left_behind(realm: str) -> None:
+    """SIGKILL what a node that is gone left running, whoever is its parent by now.
+
+    Args:
+        realm: the name that node's `Reaper` was given.
+    """
+    for folder in Path("/proc").glob("[0-9]*"):
+        pid = int(folder.name)
+        if _tag(pid).startswith(f"{realm}/"):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+
+
 def kill_group(pid: int) -> None:
     """SIGKILL the process group led by `pid`, an unreaped child of this process."""
     with contextlib.suppress(ProcessLookupError, PermissionError):

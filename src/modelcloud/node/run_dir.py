@@ -12,6 +12,8 @@ import tempfile
 from pathlib import Path
 from typing import final
 
+from modelcloud.node.reaper import kill_left_behind
+
 _PREFIX = "modelcloud-"
 _LOCK = "lock"
 #: A unix socket's path holds at most 107 bytes; the name in the folder needs some of them.
@@ -57,7 +59,10 @@ def _parent() -> Path:
 
 
 def _sweep(parent: Path) -> None:
-    """Remove what nodes left that could not do it themselves: their lock is free."""
+    """Remove what nodes left that could not do it themselves, processes and folders alike.
+
+    Their lock is free: each holds it for as long as it lives.
+    """
     for folder in parent.glob(f"{_PREFIX}*"):
         try:
             found = folder.lstat()
@@ -68,6 +73,7 @@ def _sweep(parent: Path) -> None:
             continue
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            kill_left_behind(folder.name)
             shutil.rmtree(folder, ignore_errors=True)
         except BlockingIOError:
             pass

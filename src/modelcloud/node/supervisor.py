@@ -22,6 +22,7 @@ from modelcloud.node.gateways import Gateways
 from modelcloud.node.logs import Logs
 from modelcloud.node.reaper import Reaper
 from modelcloud.node.run_dir import RunDir
+from modelcloud.node.unix_address import UnixAddress
 from modelcloud.node.worker import STOP_GRACE_S, TERM_GRACE_S, Surroundings
 from modelcloud.types import Desired, Observed
 
@@ -33,6 +34,11 @@ TICK_S = 0.25
 STALL_S = 1.0
 #: For processes to be gone after SIGKILL.
 KILL_S = 5.0
+
+
+def longest_stop_s(drain_s: float) -> float:
+    """For so long, in seconds, `Supervisor.stop` may take."""
+    return drain_s + 2 * DRAIN_GRACE_S + STOP_GRACE_S + 2 * TERM_GRACE_S + KILL_S
 
 
 class Supervisor:
@@ -99,6 +105,7 @@ class Supervisor:
                 on_admin=on_admin,
             )
         )
+        self._unix_address: UnixAddress | None = None
         self._touched: asyncio.Handle | None = None
         self._ticking = self._loop.call_later(TICK_S, self._tick)
 
@@ -106,6 +113,11 @@ class Supervisor:
     def worker_deaths(self) -> int:
         """How many workers have ended unasked so far."""
         return self._fleet.deaths
+
+    @property
+    def answering(self) -> bool:
+        """Whether at least one gateway accepts clients and shows that it lives."""
+        return self._gateways.answering
 
     @property
     def gateway_deaths(self) -> int:
@@ -116,12 +128,16 @@ class Supervisor:
         """Reserve the address; nobody can connect yet.
 
         Returns:
-            The port, which matters when 0 was asked for.
+            The port, which matters when 0 was asked for; 0 on a unix socket.
 
         Raises:
-            UsageError: it cannot be had; the message names it.
+            Conflict, UsageError: it cannot be had; the message names it.
         """
         config = self._config
+        if config.uds:
+            self._unix_address = UnixAddress(config.uds)
+            self._gateways.bind(self._unix_address.listeners(config.gateways))
+            return 0
         listeners = sockets.reserve(config.host, config.port, config.gateways)
         self._gateways.bind(listeners)
         return int(listeners[0].getsockname()[1])
@@ -178,6 +194,8 @@ class Supervisor:
         A second call with fewer seconds hurries the first.
         """
         self._stopping = True
+        if self._unix_address is not None:
+            self._unix_address.release()  # who connects from here on is for the next server
         self._gateways.drain(drain_s)
         if not await self._until(lambda: not self._gateways.alive, drain_s + 2 * DRAIN_GRACE_S):
             self._gateways.kill()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -99,6 +100,7 @@ class Worker:
         self._on_change = on_change
         self._on_exit = on_exit
         self._socket = around.run_dir / f"w{number}.sock"
+        self._files = around.run_dir / f"w{number}.files"
         self._load_s = 0.0
         self._retired_at = self._failed_at = 0.0
         self._stop_sent = False
@@ -107,6 +109,7 @@ class Worker:
         self._pings = 0
         self._stopped_since: float | None = None
         self._suspicion: tuple[float, str] | None = None
+        self._files.mkdir(mode=0o700, exist_ok=True)
         self._child = Child(
             f"w{number}",
             command(spec.python or sys.executable, around.module),
@@ -117,7 +120,9 @@ class Worker:
             on_exit=self._ended,
             secret=around.secret,
         )
-        self._child.send(Load(spec=spec, worker_id=number, socket=str(self._socket)))
+        self._child.send(
+            Load(spec=spec, worker_id=number, socket=str(self._socket), files=str(self._files))
+        )
         self._climb(State.LOADING)
 
     @property
@@ -264,7 +269,8 @@ class Worker:
                 where = f" ({message.file}:{message.line})" if message.file else ""
                 known = not where or message.file in message.message
                 self._note(message.detail)
-                self._fail(message.message + ("" if known else where))
+                reason = message.message + ("" if known else where)
+                self._fail("\n".join(escape(line) for line in reason.split("\n")))
                 self._child.end((FAILED_GRACE_S, signal.SIGKILL))
             case _:
                 return  # too late to matter: it has failed or was retired
@@ -273,6 +279,7 @@ class Worker:
     def _ended(self, how: str) -> None:
         with contextlib.suppress(FileNotFoundError):
             self._socket.unlink()
+        shutil.rmtree(self._files, ignore_errors=True)
         if self.state is State.DRAINING:
             self._become(State.STOPPED)
         elif not self.retired and self.state is not State.FAILED:

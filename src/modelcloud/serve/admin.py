@@ -6,6 +6,7 @@ a record holds (`status`); here requests meet them, and every answer gets its fo
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Awaitable, Callable
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from urllib.parse import parse_qs
 
 import msgspec
+from msgspec.structs import replace
 
 from modelcloud.config import ServeConfig
 from modelcloud.dataplane.messages import AdminRequest, AdminResponse, AdminRoute, Stats
@@ -93,17 +95,23 @@ class Admin:
         method = "GET" if request.method == "HEAD" else request.method
         address = next((address for address in here if address.method == method), None)
         now = self._clock()
+        facts = access.Facts(headers=_headers(request), uid=request.uid)
+        # A proxy hides who guesses: those who come through it share a limit, and do not lock out
+        # those who come by themselves.
+        client = f"{request.peer} {request.uid} {access.is_forwarded(facts)}"
+        facts = replace(facts, guesses=self._guesses.count(client, now))
         refusal = access.decide(
             address.action if address else Action.CHANGE,
-            access.Facts(headers=_headers(request), guesses=self._guesses.count(request.peer, now)),
+            facts,
             access.Settings(
                 host=self._config.host,
+                uid=os.getuid() if self._config.uds else None,
                 allowed_hosts=self._config.allowed_hosts,
                 token=self._config.admin_token,
             ),
         )
         if isinstance(refusal, access.WrongToken):
-            self._guesses.add(request.peer, now)
+            self._guesses.add(client, now)
         if refusal is not None:
             raise refusal
         if not here:
@@ -202,7 +210,7 @@ class Admin:
         rollout = await self._updates.begin(read_change(request.body, declared))
         if not waits:
             return _accepted(request, rollout)
-        await self._reconciler.wait(rollout.id, self._longest_rollout_s())
+        await self._reconciler.wait(rollout.id, longest_rollout_s(self._config))
         if error := rollout.error():
             raise error
         return self._done(request, rollout, rollout.target, began)
@@ -213,7 +221,7 @@ class Admin:
         rollout = self._reconciler.rollback()
         if not waits:
             return _accepted(request, rollout)
-        await self._reconciler.wait(rollout.id, self._longest_rollout_s())
+        await self._reconciler.wait(rollout.id, longest_rollout_s(self._config))
         serving = self._reconciler.serving
         if rollout.state is RolloutState.ROLLED_BACK and serving is not None:
             return self._done(request, rollout, serving, began)  # an update that was called off
@@ -232,9 +240,6 @@ class Admin:
             "seconds": round(self._clock() - began, 3),
         }
         return _json(request, 200, record)
-
-    def _longest_rollout_s(self) -> float:
-        return 2 * (self._config.load_timeout_s + self._config.drain_s) + WAIT_GRACE_S
 
     def _facts(self) -> status.Facts:
         return status.Facts(
@@ -280,6 +285,11 @@ ADDRESSES = (
     Address("/rollouts/*", "GET", Action.CHANGE, Admin.get_rollout),
     Address("/rollback", "POST", Action.CHANGE, Admin.post_rollback),
 )
+
+
+def longest_rollout_s(config: ServeConfig) -> float:
+    """For so long, in seconds, an answer to a change may take."""
+    return 2 * (config.load_timeout_s + config.drain_s) + WAIT_GRACE_S
 
 
 def admin_routes() -> tuple[AdminRoute, ...]:

@@ -26,6 +26,7 @@ from modelcloud.rollout.reconciler import Reconciler
 from modelcloud.rollout.records import Rollout, RolloutState
 from modelcloud.serve import console, status
 from modelcloud.serve.admin import Admin, admin_routes
+from modelcloud.serve.notify import Notifier
 from modelcloud.serve.settings import checked
 from modelcloud.serve.updates import Change, Updates
 from modelcloud.serve.watch import Look, look, watch
@@ -68,7 +69,9 @@ async def _serve(config: ServeConfig, lifeline: int | None) -> None:
         run_dir = stack.enter_context(RunDir())
         logs = Logs(config.log_dir, sys.stdout)
         stack.callback(logs.close)
-        server = Server(config, run_dir, logs)
+        notifier = Notifier(os.environ)
+        stack.callback(notifier.close)
+        server = Server(config, run_dir, logs, notifier)
         signals = _signals(stack, lifeline)
         serving = asyncio.create_task(server.serve())
         asked = asyncio.create_task(signals.get())
@@ -105,7 +108,9 @@ def _signals(stack: contextlib.ExitStack, lifeline: int | None) -> asyncio.Queue
 class Server:
     """The parts of serve mode, and the order in which they start and stop."""
 
-    def __init__(self, config: ServeConfig, run_dir: RunDir, logs: Logs) -> None:
+    def __init__(
+        self, config: ServeConfig, run_dir: RunDir, logs: Logs, notifier: Notifier
+    ) -> None:
         self._supervisor = Supervisor(
             config,
             run_dir=run_dir,
@@ -116,6 +121,7 @@ class Server:
         self._config = config
         self._run_dir = run_dir
         self._logs = logs
+        self._notifier = notifier
         self._reconciler: Reconciler | None = None
         self._admin: Admin | None = None
 
@@ -146,10 +152,11 @@ class Server:
             stats=self._supervisor.stats,
             worker_deaths=lambda: self._supervisor.worker_deaths,
         )
-        narrator = console.Narrator(log.info, reconciler.rollouts)
+        narrator = console.Narrator(self._say, reconciler.rollouts)
         engine.on_change(narrator.look)
         reconciler.on_finished(narrator.finished)
         await self._come_up(reconciler, updates)
+        self._stay_watched()
         if config.watch:
             await self._watch(updates)
         await asyncio.Event().wait()
@@ -160,6 +167,7 @@ class Server:
         Raises:
             ModelcloudError: what `serving` ended by, if it did.
         """
+        self._notifier.stopping("Stopping: answering what is under way")
         if self._admin is not None:
             self._admin.stopping = True
         if not serving.done():
@@ -202,6 +210,20 @@ class Server:
         options = status.options(signature)
         for line in console.banner(self._config, signature["commands"], options):
             log.info("%s", line)
+        self._notifier.ready(f"Serving at {console.url_of(self._config)}")
+
+    def _say(self, line: str) -> None:
+        log.info("%s", line)
+        self._notifier.status(line)
+
+    def _stay_watched(self) -> None:
+        """Twice in each period, from the loop that must not stand still."""
+        period_s = self._notifier.watchdog_s
+        if period_s is None:
+            return
+        asyncio.get_running_loop().call_later(period_s / 2, self._stay_watched)
+        if self._supervisor.answering:
+            self._notifier.alive()
 
     async def _watch(self, updates: Updates) -> None:
         def take_look() -> Look:

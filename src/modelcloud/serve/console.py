@@ -19,7 +19,9 @@ LONGEST_EXAMPLE = 600
 
 
 def url_of(config: ServeConfig) -> str:
-    """Where a person on this machine reaches the server."""
+    """Where a person on this machine reaches the server; `unix:PATH` on a unix socket."""
+    if config.uds:
+        return f"unix:{config.uds}"
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.host, config.host)  # noqa: S104 — compared
     scheme = "https" if config.tls_cert else "http"
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{config.port}"
@@ -36,23 +38,24 @@ def banner(
         options: likewise, each with its current `value`.
     """
     url = url_of(config)
+    base = f"--unix-socket {shlex.quote(config.uds)} http://localhost" if config.uds else url
     token = ' -H "Authorization: Bearer $MODELCLOUD_ADMIN_TOKEN"' if config.admin_token else ""
     change = json.dumps(update_example(options), ensure_ascii=False)
     return [
         f"Serving at {url}",
         "",
-        f"  predict  {_prediction(url, commands)}",
-        f"  update   curl {url}/setup{token} -d {shlex.quote(change)}",
-        f"  docs     {url}/redoc",
+        f"  predict  {_prediction(base, commands)}",
+        f"  update   curl {base}/setup{token} -d {shlex.quote(change)}",
+        f"  docs     {f'curl {base}/docs.json' if config.uds else f'{url}/redoc'}",
         "",
     ]
 
 
-def _prediction(url: str, commands: Sequence[dict[str, Any]]) -> str:
+def _prediction(base: str, commands: Sequence[dict[str, Any]]) -> str:
     if not commands:
-        return f"curl {url}/meta"
+        return f"curl {base}/meta"
     command = commands[0]
-    address = f"{url}/{command['name']}"
+    address = f"{base}/{command['name']}"
     body = json.dumps(command["example"], ensure_ascii=False)
     if command["withRequest"] or len(body) > LONGEST_EXAMPLE:
         return f"curl {address}"

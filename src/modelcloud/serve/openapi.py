@@ -10,7 +10,7 @@ from typing import Any
 _JSON = "application/json"
 _SCALARS = {"string", "number", "integer", "boolean"}
 _JSON_VALUE: dict[str, Any] = {"description": "Any JSON value."}
-_ERROR = {"$ref": "#/components/schemas/Error"}
+_ERROR: dict[str, Any] = {"$ref": "#/components/schemas/Error"}
 _OBJECT = {"type": "object"}
 
 #: Description of every error status an address may answer with.
@@ -26,6 +26,17 @@ _ERRORS = {
     500: "The model raised. In production the answer holds an error id that is in the log.",
     503: "Nothing serves, or a queue is full; try again after `Retry-After`.",
     504: "The deadline passed.",
+}
+
+_ERROR_BODY: dict[str, Any] = {
+    "type": "object",
+    "properties": {"error": {"type": "string"}},
+    "required": ["error"],
+}
+_ADMIN_TOKEN = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "The token that the server was started with (`--admin-token`).",
 }
 
 
@@ -44,6 +55,9 @@ def document(
     for command in signature["commands"]:
         paths[f"/{command['name']}"] = _command(command)
     paths.update(_admin(signature, token_needed=token_needed))
+    components: dict[str, Any] = {"schemas": {"Error": _ERROR_BODY}}
+    if token_needed:
+        components["securitySchemes"] = {"adminToken": _ADMIN_TOKEN}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -51,29 +65,13 @@ def document(
             "version": str(version),
             "description": "Served by modelcloud; updated live by `POST /setup`.",
         },
-        "servers": [{"url": "/"}],
         "tags": [
             {"name": "model", "description": "What the model answers."},
             {"name": "update", "description": "Replace the model while it serves."},
             {"name": "about", "description": "What serves, and how it fares."},
         ],
         "paths": paths,
-        "components": {
-            "schemas": {
-                "Error": {
-                    "type": "object",
-                    "properties": {"error": {"type": "string"}},
-                    "required": ["error"],
-                }
-            },
-            "securitySchemes": {
-                "adminToken": {
-                    "type": "http",
-                    "scheme": "bearer",
-                    "description": "The token that the server was started with (`--admin-token`).",
-                }
-            },
-        },
+        "components": components,
     }
 
 

@@ -32,6 +32,7 @@ _PAGE = b"""<!DOCTYPE html>
 <title>API of this model</title>
 <link rel="icon" href="data:,">
 <link rel="stylesheet" href="/redoc/swagger-ui.css">
+<style>.swagger-ui .info .title { overflow-wrap: anywhere; }</style>
 </head>
 <body>
 <div id="swagger-ui"></div>
@@ -42,7 +43,11 @@ _PAGE = b"""<!DOCTYPE html>
 """
 
 #: `validatorUrl: null` keeps the page from sending the document to swagger.io.
-_INIT = b"""window.ui = SwaggerUIBundle({
+_INIT = b"""const dark = window.matchMedia("(prefers-color-scheme: dark)");
+const follow = () => document.documentElement.classList.toggle("dark-mode", dark.matches);
+dark.addEventListener("change", follow);
+follow();
+window.ui = SwaggerUIBundle({
   url: "/docs.json",
   dom_id: "#swagger-ui",
   presets: [SwaggerUIBundle.presets.apis],
@@ -77,17 +82,20 @@ def page() -> Content:
 
 
 def asset(name: str) -> Content | None:
-    """Return the file `/redoc/<name>`, or None if it is not one of the page's.
-
-    Read anew each time: a megabyte and a half is not worth holding for the few times it is asked.
-    """
+    """Return the file `/redoc/<name>`, or None if it is not one of the page's."""
     if name == "init.js":
         return Content(_INIT, _JAVASCRIPT, (("cache-control", "no-cache"), *_SAFE))
     if name not in _ASSETS:
         return None
     file, content_type = _ASSETS[name]
     caching = ("cache-control", "public, max-age=86400")
-    return Content((_folder() / file).read_bytes(), content_type, (caching, *_SAFE))
+    return Content(_read(file), content_type, (caching, *_SAFE))
+
+
+@cache
+def _read(file: str) -> bytes:
+    """A file of the wheel, held once: many who ask at a time must not take a copy each."""
+    return (_folder() / file).read_bytes()
 
 
 @cache

@@ -5,6 +5,7 @@ Must never: start, bind or import the model; only look.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from pathlib import Path
@@ -22,7 +23,7 @@ _TOKEN = re.compile(r"[!-~]+")
 
 
 def checked(config: ServeConfig) -> ServeConfig:
-    """Return the settings with service name and artifact root filled in.
+    """Return the settings with service name and artifact root filled in, folders absolute.
 
     Raises:
         UsageError: one does not fit; the message says which, what came and what is accepted.
@@ -37,14 +38,20 @@ def checked(config: ServeConfig) -> ServeConfig:
     check_strategy(config.strategy)
     if config.python and shutil.which(config.python) is None:
         raise UsageError(f"python: {config.python!r} is no program that can be run")
+    if config.uds and config.tls_cert:
+        raise UsageError("uds and tls_cert do not go together; a proxy in front ends TLS")
     _check_tls(config)
     root = Path(config.artifact_root) if config.artifact_root else _folder_of(config.target)
     if not root.is_dir():
         raise UsageError(f"artifact_root: {str(root)!r} is no folder")
+    if config.upload_dir and not Path(config.upload_dir).is_dir():
+        raise UsageError(f"upload_dir: {config.upload_dir!r} is no folder")
     return replace(
         config,
         service=_checked_name(config.service) if config.service else service_name(config.target),
+        uds=os.path.abspath(config.uds) if config.uds else "",  # noqa: PTH100 — a link stays one
         artifact_root=str(root.resolve()),
+        upload_dir=str(Path(config.upload_dir).resolve()) if config.upload_dir else "",
     )
 
 
@@ -66,7 +73,7 @@ def service_name(target: str) -> str:
 def split_target(target: str) -> tuple[str, str]:
     """`path/file.py:name` → the place and the name; the name is empty where there is none."""
     place, colon, name = target.rpartition(":")
-    if not colon or Path(target).exists():
+    if not colon or os.path.exists(target):  # noqa: PTH110 — Path's raises on a name too long
         return target, ""
     return place, name
 
@@ -94,6 +101,9 @@ def _check_tls(config: ServeConfig) -> None:
         raise UsageError("tls_cert and tls_key go together")
     if not config.tls_cert:
         return
+    for path in (config.tls_cert, config.tls_key):
+        if not os.access(path, os.R_OK):
+            raise UsageError(f"TLS: {path} is not there or cannot be read; accepted: a PEM file")
     import ssl  # only who serves https pays for it
 
     try:

@@ -89,6 +89,7 @@ class Updates:
             options_text=config.options_text,
             port=config.port,
             model_path=config.model_path,
+            upload_dir=config.upload_dir,
             python=config.python,
             runenv=config.runenv,
             threads=config.threads,

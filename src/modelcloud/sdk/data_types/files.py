@@ -25,12 +25,19 @@ RETURNED = "bytes, or the path of a regular file"
 _EXTENSION = re.compile(r"\.?[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*")
 
 _upload_dir: Path | None = None
+_temporary_dir: str | None = None  # None: where the system puts such files
 
 
 def set_upload_dir(folder: str | os.PathLike[str] | None) -> None:
     """Name the one folder below which clients may name files; None (as at first) for no such."""
     global _upload_dir  # noqa: PLW0603 — one per process, set once by the worker before it serves
     _upload_dir = None if folder is None else Path(folder).resolve(strict=True)
+
+
+def set_temporary_dir(folder: str) -> None:
+    """Have temporary files made in this folder, which someone removes when this process is gone."""
+    global _temporary_dir  # noqa: PLW0603 — likewise
+    _temporary_dir = folder
 
 
 def is_url(value: str) -> bool:
@@ -51,7 +58,7 @@ class TemporaryPath(str):
         """A new file, readable by this user only, with these bytes."""
         import tempfile  # heavy; most models take no files
 
-        handle, name = tempfile.mkstemp(prefix="modelcloud-", suffix=extension)
+        handle, name = tempfile.mkstemp(extension, "modelcloud-", _temporary_dir)
         path = cls(name)
         weakref.finalize(path, _unlink, name)
         with os.fdopen(handle, "wb") as out:
