@@ -1,0 +1,1 @@
+"""Measures modelcloud beside its peers, on the same work, in one run."""
