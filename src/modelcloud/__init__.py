@@ -12,11 +12,13 @@ from modelcloud._version import __version__
 
 if TYPE_CHECKING:
     from modelcloud.launch import run
+    from modelcloud.sdk.contract import Batch
     from modelcloud.sdk.decorators import command, setup
 
-__all__ = ["__version__", "command", "run", "setup"]
+__all__ = ["Batch", "__version__", "command", "run", "setup"]
 
 _HOME = {
+    "Batch": "modelcloud.sdk.contract",
     "command": "modelcloud.sdk.decorators",
     "run": "modelcloud.launch",
     "setup": "modelcloud.sdk.decorators",

@@ -49,7 +49,7 @@ class Client:
     """A connection to one served model.
 
     Args:
-        url: where it is served, `http://127.0.0.1:8080`.
+        url: where it is served, `http://127.0.0.1:8080`, or `unix:PATH` for a unix socket.
         token: the admin token, where the server has one.
         timeout_s: longest wait for one answer, in seconds.
         transport: stands in for the network, as in `httpx.Client`.
@@ -66,11 +66,17 @@ class Client:
         timeout_s: float = 60.0,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        self.url = url.rstrip("/")
+        self.url = base = url.rstrip("/")
+        if url.startswith("unix:"):
+            path = url.removeprefix("unix:")
+            if not path:
+                raise errors.UsageError(f"{url!r} is no address; accepted: unix:PATH")
+            base = "http://localhost"
+            transport = transport or httpx.HTTPTransport(uds=path)
         headers = {"authorization": f"Bearer {token}"} if token else {}
         try:
             self._http = httpx.Client(
-                base_url=self.url, headers=headers, timeout=timeout_s, transport=transport
+                base_url=base, headers=headers, timeout=timeout_s, transport=transport
             )
         except httpx.InvalidURL as error:
             raise errors.UsageError(f"{url!r} is no address: {error}") from None

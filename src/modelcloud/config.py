@@ -26,7 +26,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     queue: int = 2048  # waiting requests per service and gateway: 503 and Retry-After
     deadline_s: float = 60.0  # from arrival to answer: 504
     pipeline: int = 64  # requests of one connection under way before it is read no further
-    buffered: int = 1024 * MIB  # bodies held by one gateway, all connections together: 503
+    buffered: int = 1024 * MIB  # bodies and unsent answers held by one gateway: 503, or closed
 
 
 class ServeConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +36,7 @@ class ServeConfig(msgspec.Struct, frozen=True, kw_only=True):
     service: str = ""  # from the target when empty
     host: str = "127.0.0.1"
     port: int = 8080
+    uds: str = ""  # path of a unix socket, in place of host and port
     replicas: int = 2
     threads: int = 1
     gateways: int = 1
@@ -43,6 +44,7 @@ class ServeConfig(msgspec.Struct, frozen=True, kw_only=True):
     options: dict[str, Any] = {}
     options_text: dict[str, str] = {}  # from a command line; read by the type of each option
     model_path: str = ""
+    upload_dir: str = ""  # requests may name files below it; none when empty
     artifact_root: str = ""  # updates may name artifacts below it; the target's folder when empty
     python: str = ""
     runenv: str = "prod"

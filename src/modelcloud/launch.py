@@ -33,8 +33,8 @@ ARTIFACT: Final = "notebook.pkl"
 LOG: Final = "node.log"
 LOG_TAIL: Final = 4000  # characters of the node's output that an error shows
 
-#: What serves now, by port; a second `run()` on a port is an update of the first.
-_handles: dict[int, Handle] = {}
+#: What serves now, by address; a second `run()` on one is an update of the first.
+_handles: dict[int | str, Handle] = {}
 
 
 class Handle:
@@ -46,10 +46,9 @@ class Handle:
 
     def __init__(self, config: ServeConfig, process: subprocess.Popen[bytes], folder: Path) -> None:
         from modelcloud.client import Client
+        from modelcloud.serve.console import url_of
 
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.host, config.host)  # noqa: S104 — compared
-        scheme = "https" if config.tls_cert else "http"
-        self.url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{config.port}"
+        self.url = url_of(config)
         self._config, self._process, self._folder = config, process, folder
         self._client: Client = Client(self.url, token=config.admin_token or None)
 
@@ -68,8 +67,8 @@ class Handle:
     def stop(self) -> None:
         """Answer what is under way, then stop serving. May be called twice."""
         atexit.unregister(self.stop)
-        if _handles.get(self._config.port) is self:
-            del _handles[self._config.port]
+        if _handles.get(_address(self._config)) is self:
+            del _handles[_address(self._config)]
         self._client.close()
         if self.alive:
             self._process.terminate()
@@ -110,7 +109,7 @@ class Handle:
         raise ModelLoadError(f"the model did not come up; the server's last words:\n{said.strip()}")
 
     def replace(self, config: ServeConfig, artifact: bytes | None) -> None:
-        """Take another `run()` on this port as an update.
+        """Take another `run()` on this address as an update.
 
         Raises:
             UsageError: it changes more than the functions and the options.
@@ -144,8 +143,8 @@ def run(
 
     In a script it serves that script and does not return: this process becomes the server. In a
     notebook or at a prompt it serves the functions declared so far from a process of its own,
-    returns its handle, and when called again on the same port updates what serves there. While a
-    worker loads the file, it does nothing.
+    returns its handle, and when called again on the same address updates what serves there. While
+    a worker loads the file, it does nothing.
 
     Args:
         port: where to listen; 0 for any free port.
@@ -212,13 +211,14 @@ def _serve_beside(config: ServeConfig, artifact: bytes | None) -> Handle:
     """Serve from a process of its own, or update the one that serves at this port."""
     from modelcloud.serve.launch import spawn_node
 
-    running = _handles.get(config.port)
+    running = _handles.get(_address(config))
     if running is not None:
         if running.alive:
             running.replace(config, artifact)
             return running
         running.stop()
-    config = msgspec.structs.replace(config, port=_free_port(config))
+    if not config.uds:
+        config = msgspec.structs.replace(config, port=_free_port(config))
     folder = Path(tempfile.mkdtemp(prefix="modelcloud-"))
     if artifact is not None:
         config = _served_from(folder / ARTIFACT, config)
@@ -232,7 +232,7 @@ def _serve_beside(config: ServeConfig, artifact: bytes | None) -> Handle:
             start_new_session=True,  # interrupting a cell is not to stop the server
         )
     handle = Handle(config, process, folder)
-    _handles[config.port] = handle
+    _handles[_address(config)] = handle
     atexit.register(handle.stop)
     try:
         handle.wait_ready()
@@ -250,6 +250,10 @@ def _write(path: Path, artifact: bytes) -> None:
     half = path.with_suffix(".part")
     half.write_bytes(artifact)
     half.replace(path)
+
+
+def _address(config: ServeConfig) -> int | str:
+    return config.uds or config.port
 
 
 def _free_port(config: ServeConfig) -> int:

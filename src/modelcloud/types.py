@@ -93,6 +93,7 @@ class GenerationSpec(msgspec.Struct, frozen=True, kw_only=True):
             longer declares is dropped, where one asked for would be refused.
         port: fills `${port}` in the main file.
         model_path: handed to `InferenceService(model_path)` and the like.
+        upload_dir: folder below which requests may name files; empty: they may name none.
         python: interpreter of this version's own environment; empty means the node's own.
     """
 
@@ -107,6 +108,7 @@ class GenerationSpec(msgspec.Struct, frozen=True, kw_only=True):
     inherited: tuple[str, ...] = ()
     port: int = 8080
     model_path: str = ""
+    upload_dir: str = ""
     python: str = ""
     runenv: str = "prod"
     threads: int = 1

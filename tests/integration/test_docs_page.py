@@ -13,6 +13,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 from modelcloud.client import Client
 from modelcloud.config import ServeConfig
 from modelcloud.serve.launch import spawn_node
+from support.server import wait_for
 
 pytestmark = pytest.mark.browser
 
@@ -102,3 +103,17 @@ def test_what_a_model_says_of_itself_is_shown_and_not_run(url: str, page: Page) 
     page.locator("#operations-model-times .opblock-summary").click()
     expect(page.locator("#operations-model-times .opblock-description")).to_be_visible()
     assert page.title() == "API of this model"
+
+
+def test_it_fits_a_phone_and_follows_the_systems_colours(url: str, page: Page) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.emulate_media(color_scheme="dark")
+    page.goto(f"{url}/redoc")
+    page.locator("#operations-model-times .opblock-summary").click()
+    expect(page.locator("#operations-model-times textarea.body-param__text")).to_be_visible()
+    width = "document.documentElement.scrollWidth"
+    wait_for("the page to fit", lambda: page.evaluate(width) <= 390)
+    root = page.locator("html")
+    expect(root).to_have_class("dark-mode")
+    page.emulate_media(color_scheme="light")
+    expect(root).not_to_have_class("dark-mode")

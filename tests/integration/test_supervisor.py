@@ -446,7 +446,7 @@ async def test_updates_leave_no_process_descriptor_or_file() -> None:
             await node.until_routed(generation)
             await node.until(lambda seen: len(seen.workers) == 1)
         assert descriptors() == before
-        assert names(node.run_dir.path) == ["lock", "w7.sock"]
+        assert names(node.run_dir.path) == ["lock", "w7.files", "w7.sock"]
         assert len(children()) == 2
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -170,3 +171,12 @@ def test_readiness_that_is_none_is_an_error(client: Client, server: Server) -> N
 def test_what_is_no_http_address_is_refused_as_usage(url: str) -> None:
     with pytest.raises(errors.UsageError, match="is no address"):
         Client(url).meta()
+
+
+# httpcore leaves a unix socket that could not connect to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_address_of_a_unix_socket_names_it(tmp_path: Path) -> None:
+    with Client(f"unix:{tmp_path}") as client, pytest.raises(Unreachable, match=f"unix:{tmp_path}"):
+        client.meta()
+    with pytest.raises(errors.UsageError, match="unix:PATH"):
+        Client("unix:")

@@ -16,6 +16,10 @@ from modelcloud.dataplane.exchange import Exchange
 from modelcloud.dataplane.messages import AdminResponse
 from modelcloud.dataplane.routes import Lookup
 
+#: Bodies and answers up to this size are not counted against `Limits.buffered`: `connections`
+#: and `pipeline` bound them.
+SMALL_BODY = 64 * 1024
+
 
 class Hub(Protocol):
     """What the connections of one gateway share."""
@@ -23,25 +27,17 @@ class Hub(Protocol):
     limits: Limits
     lookup: Lookup
     connections: set[Any]
+    turned_away: set[Any]  # clients too many, being told so
     connections_total: int
-    buffered: int  # bytes of large bodies held, all connections together
+    buffered: int  # bytes of large bodies and answers held, all connections together
     draining: bool
     cors: bytes
     access_log: bool
     date: bytes
     ok_head: bytes  # status line and first headers of a JSON 200
 
-    def submit(self, pool: Any, exchange: Exchange) -> None:
-        """Send a command's request on its way."""
-
     def submit_admin(self, exchange: Exchange, head: Any, path: str) -> None:
         """Have the node answer."""
-
-    def release(self, exchange: Exchange) -> None:
-        """Nobody waits for this answer any more."""
-
-    def sent(self, exchange: Exchange, size: int) -> None:
-        """So many bytes of a streamed answer went out to the client."""
 
     def count_rejected(self, reason: str) -> None:
         """A request was refused before it reached a model."""
@@ -57,6 +53,8 @@ class OrderedAnswers:
         self.hub = hub
         self.transport: Any = None
         self.pending: deque[Exchange] = deque()
+        #: Pipelined requests beyond the limit that came in one read with those before them.
+        self.parked: deque[tuple[Exchange, Any]] = deque()
         self.since = monotonic()  # when the present phase (idle, head, body, stalled) began
         self.in_message = False
         self.refused = False  # the bytes of this connection mean nothing any more
@@ -64,35 +62,50 @@ class OrderedAnswers:
         self.discarding = False  # shut for writing; what still arrives is thrown away
         self.write_paused = False
         self.read_paused = False
+        self.untaken = 0  # bytes that the client does not take, counted in the hub's `buffered`
 
     def write_answer(
         self, exchange: Exchange, status: int, codec: int, body: bytes, extra: bytes
     ) -> None:
         """Write a whole answer, in its turn. `extra` are further header lines."""
         exchange.finished = True
+        exchange.body = b""  # a worker that is late with it may hold the exchange for long
         self._write_whole(exchange, status, self._head(exchange, status, codec, extra), body)
 
     def _write_whole(self, exchange: Exchange, status: int, head: bytes, body: bytes) -> None:
+        if exchange.log is not None:
+            self.hub.log_access(exchange, status, len(body))
+        rest = b""
         if status == 204:
             data = head + b"\r\n"
         elif exchange.head_only:
             data = b"%bcontent-length: %d\r\n\r\n" % (head, len(body))
-        else:
+        elif len(body) < SMALL_BODY:
             data = b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body)
-        if exchange.log is not None:
-            self.hub.log_access(exchange, status, len(body))
+        else:  # not copied
+            data = b"%bcontent-length: %d\r\n\r\n" % (head, len(body))
+            rest = body
         pending = self.pending
         if pending[0] is exchange:
             pending.popleft()
             self.transport.write(data)
+            if rest:
+                self.transport.write(rest)
+            if self.write_paused:
+                self._count_untaken()
             self._after_answer(exchange)
         else:
-            exchange.out = [data]
+            self._settle(exchange)
+            exchange.out = []
+            self._hold(exchange, data + rest)
             exchange.ended = True
 
     def write_raw(self, exchange: Exchange, answer: AdminResponse) -> None:
-        """Write the node's own answer, with the content type and headers it chose."""
-        exchange.finished = True
+        """Write the node's own answer, with the content type and headers it chose.
+
+        Raises:
+            ValueError: one of its headers cannot be written.
+        """
         headers = [("content-type", answer.content_type), *answer.headers]
         head = b"HTTP/1.1 %d %b\r\ndate: %b\r\n%b%bx-request-id: %b\r\n" % (
             answer.status,
@@ -102,6 +115,7 @@ class OrderedAnswers:
             exchange.head,
             exchange.request_id,
         )
+        exchange.finished = True
         self._write_whole(exchange, answer.status, head, answer.body)
 
     def _head(self, exchange: Exchange, status: int, codec: int, extra: bytes) -> bytes:
@@ -113,31 +127,70 @@ class OrderedAnswers:
                 status,
                 responses.REASONS.get(status, b"Unknown"),
                 hub.date,
-                responses.CONTENT_TYPES[Codec(codec)],
+                responses.CONTENT_TYPES.get(codec, b"application/octet-stream"),
             )
         return b"%b%b%bx-request-id: %b\r\n" % (first, extra, exchange.head, exchange.request_id)
 
     def _after_answer(self, exchange: Exchange) -> None:
         """The first in line left; write what waited behind it."""
         if exchange.accounted:
-            self.hub.buffered -= exchange.accounted
+            self._settle(exchange)
         pending = self.pending
         while pending:
             following = pending[0]
             if following.out:
                 self.transport.write(b"".join(following.out))
                 following.out.clear()
+                self._settle(following)
+                if self.write_paused:
+                    self._count_untaken()
+                elif following.unsent:
+                    self._told_sent(following)
             if not following.ended:
                 break
             pending.popleft()
-            self.hub.buffered -= following.accounted
-            exchange = following
-        if not exchange.keep or (self.closing and not pending):
-            self.close_after_answers()
-        elif self.read_paused and len(pending) <= self.hub.limits.pipeline // 2:
+        if not pending:
+            if self.closing:
+                self.close_after_answers()
+            if not self.in_message:
+                self.since = monotonic()
+        if self.parked:
+            self.take_up()
+        if self.read_paused:
             self.resume_reading()
-        if not pending and not self.in_message:
-            self.since = monotonic()
+
+    def take_up(self) -> None:
+        """Send requests on their way that waited for earlier answers to leave."""
+        raise NotImplementedError
+
+    # ---- bytes held
+
+    def _settle(self, exchange: Exchange) -> None:
+        """What was counted for this exchange is held no longer."""
+        self.hub.buffered -= exchange.accounted
+        exchange.accounted = 0
+
+    def _hold(self, exchange: Exchange, data: bytes) -> None:
+        """Keep a piece of an answer until those before it have left."""
+        assert exchange.out is not None
+        exchange.out.append(data)
+        if len(data) > SMALL_BODY:
+            exchange.accounted += len(data)
+            self.hub.buffered += len(data)
+            self._check_held()
+
+    def _count_untaken(self) -> None:
+        """Count what the client does not take as held."""
+        size = self.transport.get_write_buffer_size()
+        self.hub.buffered += size - self.untaken
+        self.untaken = size
+        self._check_held()
+
+    def _check_held(self) -> None:
+        """Beyond the limit, let go of the client for whom more would have to be held."""
+        if self.hub.buffered > self.hub.limits.buffered:
+            self.hub.count_rejected("buffered")
+            self.transport.abort()
 
     # ---- streams
 
@@ -147,7 +200,8 @@ class OrderedAnswers:
         self._put(
             exchange,
             self._head(exchange, status, codec, extra)
-            + b"cache-control: no-store\r\ntransfer-encoding: chunked\r\n\r\n",
+            + b"cache-control: no-store\r\nx-accel-buffering: no\r\n"
+            b"transfer-encoding: chunked\r\n\r\n",
         )
 
     def write_piece(self, exchange: Exchange, data: bytes) -> None:
@@ -156,7 +210,7 @@ class OrderedAnswers:
         if self.write_paused or self.pending[0] is not exchange:
             exchange.unsent += len(data)
         else:
-            self.hub.sent(exchange, len(data))
+            exchange.sent(len(data))
 
     def end_stream(self, exchange: Exchange) -> None:
         """Write the end of a streamed answer."""
@@ -169,16 +223,31 @@ class OrderedAnswers:
             self.pending.popleft()
             self._after_answer(exchange)
 
-    def abort_stream(self, exchange: Exchange) -> None:
-        """Break off a streamed answer so that the client sees it is not whole."""
+    def take_back(self, exchange: Exchange) -> bool:
+        """Forget what a stream has given so far; False if some of it has left for the client."""
+        if self.pending[0] is exchange:
+            return False
+        self._settle(exchange)
+        exchange.streaming = False
+        return True
+
+    def break_off(self, exchange: Exchange) -> None:
+        """End the connection inside a streamed answer, so that the client sees it is not whole."""
         exchange.finished = True
-        self.transport.abort()
+        self.closing = True
+        self.transport.close()
 
     def _put(self, exchange: Exchange, data: bytes) -> None:
-        if self.pending[0] is exchange:
-            self.transport.write(data)
-        elif exchange.out is not None:
-            exchange.out.append(data)
+        if self.pending[0] is not exchange:
+            self._hold(exchange, data)
+            return
+        self.transport.write(data)
+        if self.write_paused:
+            self._count_untaken()
+
+    def _told_sent(self, exchange: Exchange) -> None:
+        size, exchange.unsent = exchange.unsent, 0
+        exchange.sent(size)
 
     # ---- flow
 
@@ -186,15 +255,19 @@ class OrderedAnswers:
         """The client takes nothing: read no more from it until it does."""
         self.write_paused = True
         self.since = monotonic()
+        self._count_untaken()
         self.pause_reading()
 
     def resume_writing(self) -> None:
         """The client took what was waiting."""
         self.write_paused = False
-        for exchange in self.pending:
-            if exchange.unsent and self.pending[0] is exchange:
-                self.hub.sent(exchange, exchange.unsent)
-                exchange.unsent = 0
+        self.since = monotonic()
+        self.hub.buffered -= self.untaken
+        self.untaken = 0
+        if self.pending and self.pending[0].unsent:
+            self._told_sent(self.pending[0])
+        if self.parked:
+            self.take_up()
         self.resume_reading()
 
     def pause_reading(self) -> None:
@@ -204,8 +277,9 @@ class OrderedAnswers:
             self.transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """Read on, unless the client does not take its answers."""
-        if self.read_paused and self.transport is not None and not self.write_paused:
+        """Read on, unless the client does not take its answers or is owed many."""
+        few = len(self.pending) <= self.hub.limits.pipeline // 2
+        if self.read_paused and few and self.transport is not None and not self.write_paused:
             self.read_paused = False
             self.since = monotonic()
             self.transport.resume_reading()
@@ -216,10 +290,7 @@ class OrderedAnswers:
         Closing a socket with unread input makes the kernel reset it, which can destroy the answer
         on its way; so only the writing side is shut first, and the rest is read and dropped.
         """
-        self.closing = True
         transport = self.transport
-        if transport is None:
-            return
         if self.refused and transport.can_write_eof():
             self.resume_reading()
             self.discarding = True

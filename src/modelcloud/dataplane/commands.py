@@ -5,18 +5,22 @@ Must never: know sockets. What the model raises becomes an answer here, and the 
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import json
 import sys
 import traceback
 import uuid
 from collections.abc import Callable
-from time import monotonic
 from typing import Any
 
 import msgspec
 
 from modelcloud.codecs.media import FLAG_NAN, Codec
 from modelcloud.codecs.native import CommandCodec
-from modelcloud.errors import ModelcloudError, UsageError
+from modelcloud.dataplane.frames import MAX_ANSWER
+from modelcloud.dataplane.request_view import view_of
+from modelcloud.errors import ModelcloudError, ModelError
 from modelcloud.sdk.contract import Backend, CallKind, Command
 
 #: From this mean time a call on, what is already answered is written before the next one runs.
@@ -39,11 +43,16 @@ class BoundCommand:
         self.handler: Callable[[Any], Any] = backend.handler(command.name)
         self.mean_s = 0.0
         self._dev = runenv == "dev"
+        self._max_body = max_body
 
     @property
     def slow(self) -> bool:
         """Whether a call takes long enough that others should not wait behind it unwritten."""
         return self.mean_s > SLOW_S
+
+    def took(self, seconds: float) -> None:
+        """Count how long a call was."""
+        self.mean_s += (seconds - self.mean_s) * 0.1
 
     def call(self, codec: int, body: Any) -> Any:
         """Call the function with what a request holds; what it returns is as `kind` says.
@@ -51,21 +60,21 @@ class BoundCommand:
         Raises:
             UsageError: the request does not fit.
         """
-        return self.handler(body if self.command.with_request else self.codec.decode(codec, body))
+        if not self.command.with_request:
+            return self.handler(self.codec.decode(codec, body))
+        if isinstance(body, bytes):  # it waited for a generation that has more of the request
+            body = view_of(self.command.name, codec, body, self._max_body)
+        return self.handler(body)
 
     def run(self, codec: int, body: Any) -> Answer:
         """Decode, call, encode: the whole of a plain command. `body` may be a `RequestView`."""
-        start = monotonic()
         try:
             result = self.call(codec, body)
             if self.kind is CallKind.GENERATOR:
                 result = last_of(result)
-            encoded, nan = self.codec.encode(result)
-            answer = 200, Codec.JSON | (FLAG_NAN if nan else 0), encoded
+            return self._encoded(result)
         except BaseException as error:  # SystemExit too costs only this request
-            answer = self.failure(error)
-        self.mean_s += (monotonic() - start - self.mean_s) * 0.1
-        return answer
+            return self.failure(error)
 
     async def run_async(self, codec: int, body: Any) -> Answer:
         """As `run`, for a coroutine or an asynchronous generator's last value."""
@@ -76,33 +85,51 @@ class BoundCommand:
                     pass
             else:
                 result = await self.call(codec, body)
-            encoded, nan = self.codec.encode(result)
-        except Exception as error:  # what the model raises is its answer
+            return self._encoded(result)
+        except asyncio.CancelledError:  # the caller knows whether it was meant
+            raise
+        except BaseException as error:  # SystemExit too costs only this request
             return self.failure(error)
-        except (SystemExit, KeyboardInterrupt) as error:
-            return self.failure(error)
-        return 200, Codec.JSON | (FLAG_NAN if nan else 0), encoded
+
+    def _encoded(self, result: Any) -> Answer:
+        body, nan = self.codec.encode(result)
+        if len(body) > MAX_ANSWER:
+            raise ModelError(f"an answer of {len(body)} bytes; accepted up to {MAX_ANSWER}")
+        return 200, Codec.JSON | FLAG_NAN if nan else Codec.JSON, body
 
     def failure(self, error: BaseException) -> Answer:
-        """What the client gets for an exception; the log gets all of it under an id."""
-        if isinstance(error, UsageError) or (
-            isinstance(error, ModelcloudError) and error.status < 500
-        ):
-            return error.status, Codec.JSON, msgspec.json.encode(error.to_dict())
+        """What the client gets for an exception; the log gets all of it under an id.
+
+        Never raises, though all of it may be the model's own: the exception, what it holds, stderr.
+        """
+        with contextlib.suppress(Exception):
+            if isinstance(error, ModelcloudError) and 400 <= error.status < 500:
+                return error.status, Codec.JSON, _json(error.to_dict())
         error_id = uuid.uuid4().hex[:12]
-        text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-        print(  # noqa: T201 — the node captures it
-            f"error {error_id} in command {self.command.name!r}\n{text}",
-            file=sys.stderr, end="", flush=True,
-        )  # fmt: skip
+        text = f"{type(error).__name__}, which cannot be shown\n"
+        with contextlib.suppress(Exception):
+            text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        with contextlib.suppress(Exception):
+            print(  # noqa: T201 — the node captures it
+                f"error {error_id} in command {self.command.name!r}\n{text}",
+                file=sys.stderr, end="", flush=True,
+            )  # fmt: skip
         body: dict[str, Any] = {
             "error": "the model raised an exception; the log has it under this id",
             "id": error_id,
         }
         if self._dev:
-            body["error"] = f"{type(error).__name__}: {error}"
+            body["error"] = text.rstrip().rpartition("\n")[2]
             body["traceback"] = text
-        return 500, Codec.JSON, msgspec.json.encode(body, enc_hook=str)
+        return 500, Codec.JSON, _json(body)
+
+
+def _json(body: dict[str, Any]) -> bytes:
+    """As JSON, whatever it holds: names of files may be no Unicode, fields may be any object."""
+    try:
+        return msgspec.json.encode(body, enc_hook=str)
+    except UnicodeEncodeError:
+        return json.dumps(body, default=str).encode()
 
 
 def last_of(values: Any) -> Any:

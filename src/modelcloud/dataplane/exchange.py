@@ -5,6 +5,7 @@ Must never: parse or route. It is created per request, so it holds only slots an
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING
 
 from modelcloud.codecs.media import Codec
@@ -13,6 +14,7 @@ from modelcloud.dataplane.frames import Kind
 
 if TYPE_CHECKING:
     from modelcloud.dataplane.answers import OrderedAnswers
+    from modelcloud.dataplane.link import WorkerLink
     from modelcloud.dataplane.metrics import Counters
 
 
@@ -28,8 +30,10 @@ class Exchange:
         out: pieces of the answer that wait for answers before it on the connection (pipelining).
         ended: `out` is the rest of the answer.
         unsent: bytes of a streamed answer that the client has not taken yet.
+        queue: the one it waits in, or waited in last.
+        link: the worker that has it, under the number `rid`.
         tries: workers it was given to.
-        accounted: bytes counted against the gateway's limit for bodies held.
+        accounted: bytes counted against the gateway's limit for bytes held.
         log: method and path for the access log; None without one.
     """
 
@@ -47,11 +51,13 @@ class Exchange:
         "head",
         "head_only",
         "idempotent",
-        "keep",
         "kind",
+        "link",
         "log",
         "out",
+        "queue",
         "request_id",
+        "rid",
         "streaming",
         "tries",
         "unsent",
@@ -63,14 +69,12 @@ class Exchange:
         body: bytes,
         arrived: float,
         request_id: bytes,
-        keep: bool,
         head: bytes,
     ) -> None:
         self.connection: OrderedAnswers | None = connection
         self.body = body
         self.arrived = arrived
         self.request_id = request_id
-        self.keep = keep
         self.head = head
         self.command = ""
         self.deadline = 0.0
@@ -83,6 +87,9 @@ class Exchange:
         self.streaming = False
         self.out: list[bytes] | None = None
         self.unsent = 0
+        self.queue: deque[Exchange] | None = None
+        self.link: WorkerLink | None = None
+        self.rid = 0
         self.tries = 0
         self.accounted = 0
         self.counters: Counters | None = None
@@ -99,8 +106,8 @@ class Exchange:
         connection = self.connection
         if connection is None or self.finished:
             return
-        if self.streaming:
-            connection.abort_stream(self)
+        if self.streaming and not connection.take_back(self):
+            connection.break_off(self)
         else:
             body = responses.error_body(message, **fields)
             connection.write_answer(self, status, Codec.JSON, body, extra)
@@ -121,3 +128,16 @@ class Exchange:
         connection = self.connection
         if connection is not None and not self.finished:
             connection.end_stream(self)
+
+    def sent(self, size: int) -> None:
+        """So many bytes of the streamed answer are on the way to the client."""
+        if self.link is not None:
+            self.link.sent(self, size)
+
+    def release(self) -> None:
+        """Leave the queue, or have the worker give the request up: nobody waits for its answer."""
+        self.body = b""  # a worker that is late with it may hold the exchange for long
+        if self.link is not None:
+            self.link.release(self)
+        elif self.queue is not None:
+            self.queue.remove(self)

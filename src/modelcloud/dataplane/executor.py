@@ -20,13 +20,14 @@ from modelcloud.codecs.media import FLAG_STREAM, Codec
 from modelcloud.dataplane.commands import Answer, BoundCommand
 from modelcloud.dataplane.frames import (
     HEADER_SIZE,
-    STREAM_WINDOW,
+    MAX_ANSWER,
     Kind,
     pack_header,
     unpack_header,
 )
 from modelcloud.dataplane.messages import LENGTH
-from modelcloud.dataplane.request_view import read_request
+from modelcloud.dataplane.request_view import read_plain, read_request
+from modelcloud.dataplane.stream import Stream
 from modelcloud.sdk.contract import CallKind
 
 #: How long requests are run before the sockets are looked at again.
@@ -37,51 +38,13 @@ ASYNC_CREDIT = 64
 Job = tuple["GatewayLink", int, BoundCommand, int, Any]
 
 
-class Stream:
-    """A generator whose values go out one by one, as far as the client takes them."""
-
-    def __init__(self, link: GatewayLink, rid: int, command: BoundCommand, values: Any) -> None:
-        self.link = link
-        self.rid = rid
-        self.command = command
-        self.values = values
-        self.window = STREAM_WINDOW
-        self.started = False
-        self.room = asyncio.Event()
-
-    def put(self, value: Any) -> None:
-        """Send one value as an event."""
-        body, _ = self.command.codec.encode(value)
-        self._send(b"data: %b\n\n" % body)
-
-    def fail(self, error: BaseException) -> None:
-        """End with an error: a status of its own while nothing was sent, else a last event."""
-        status, codec, body = self.command.failure(error)
-        if self.started:
-            self._send(b"event: error\ndata: %b\n\n" % body)
-            self.end()
-        else:
-            self.link.answer(self.rid, (status, codec, body))
-
-    def end(self) -> None:
-        """No more values."""
-        if not self.started:
-            self._send(b"")
-        self.link.frame(self.rid, Kind.END, Codec.EVENT_STREAM, 200, b"")
-
-    def _send(self, event: bytes) -> None:
-        self.started = True
-        self.window -= len(event)
-        self.room.clear()
-        self.link.frame(self.rid, Kind.CHUNK, Codec.EVENT_STREAM, 200, event)
-
-
 class Executor:
     """The commands of one loaded model, and the requests for them from all gateways."""
 
     def __init__(self, commands: list[BoundCommand], *, threads: int, max_body: int) -> None:
         self.commands = commands
         self.max_body = max_body
+        self.max_frame = max(MAX_ANSWER, max_body * 2)  # with room for headers beside the body
         self.links: set[GatewayLink] = set()
         self.jobs: deque[Job] = deque()
         self.busy_since = 0.0  # monotonic; 0 while no call is running
@@ -89,7 +52,8 @@ class Executor:
         waits = any(c.kind in {CallKind.COROUTINE, CallKind.ASYNC_GENERATOR} for c in commands)
         credit = ASYNC_CREDIT if waits else 2 * threads
         names = [bound.command.name for bound in commands]
-        self.hello = msgspec.msgpack.encode((names, credit))
+        in_order = [c.command.name for c in commands if c.kind is CallKind.VALUE]
+        self.hello = msgspec.msgpack.encode((names, credit, [] if self._threads else in_order))
         self._scheduled = False
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -97,7 +61,8 @@ class Executor:
     async def finish(self) -> None:
         """Answer all that was received, then hang up."""
         while self.jobs or any(  # noqa: ASYNC110 — work ends in many ways
-            link.running or link.streams for link in self.links
+            link.running or link.streams or link.transport.get_write_buffer_size()
+            for link in self.links
         ):
             await asyncio.sleep(0.01)
         for link in list(self.links):
@@ -107,7 +72,8 @@ class Executor:
     def run(self) -> None:
         """Run waiting requests for a slice of time."""
         self._scheduled = False
-        end = monotonic() + SLICE_S
+        now = monotonic()
+        end = now + SLICE_S
         jobs = self.jobs
         unwritten = False
         while jobs:
@@ -117,14 +83,17 @@ class Executor:
                 if unwritten and command.slow:
                     break  # let the event loop write what is finished, then come back
                 jobs.popleft()
-                self.busy_since = monotonic()
+                began = self.busy_since = now
                 link.answer(rid, command.run(codec, body))
                 self.busy_since = 0.0
+                now = monotonic()
+                command.took(now - began)
                 unwritten = True
             else:
                 jobs.popleft()
                 self._start(link, rid, command, codec, body)
-            if monotonic() > end:
+                now = monotonic()
+            if now > end:
                 break
         for link in self.links:
             link.flush()
@@ -141,7 +110,7 @@ class Executor:
         self, link: GatewayLink, rid: int, command: BoundCommand, codec: int, body: Any
     ) -> None:
         """Begin what does not end within the call: coroutines, streams, calls on a thread."""
-        stream = codec & FLAG_STREAM
+        stream = codec & FLAG_STREAM and command.command.streams
         codec &= ~FLAG_STREAM
         if command.kind in {CallKind.COROUTINE, CallKind.ASYNC_GENERATOR}:
             work = (
@@ -172,18 +141,28 @@ class Executor:
                 link.over(rid)
             else:
                 link.answer(rid, done.result())
-            link.flush()
+            link.flush_soon()
 
     async def _answer_async(
         self, link: GatewayLink, rid: int, command: BoundCommand, codec: int, body: Any
     ) -> None:
         try:
             link.answer(rid, await command.run_async(codec, body))
-        except asyncio.CancelledError:
-            link.over(rid)
+        except asyncio.CancelledError as error:
+            self._cancelled(link, rid, command, error)
         finally:
             link.running.pop(rid, None)
             link.flush_soon()
+
+    @staticmethod
+    def _cancelled(
+        link: GatewayLink, rid: int, command: BoundCommand, error: asyncio.CancelledError
+    ) -> None:
+        """Tell a request that was given up from a model that let such an error escape."""
+        if rid in link.running:
+            link.answer(rid, command.failure(error))
+        else:
+            link.over(rid)
 
     # ---- streams
 
@@ -191,11 +170,14 @@ class Executor:
         self, link: GatewayLink, rid: int, command: BoundCommand, codec: int, body: Any
     ) -> None:
         stream = Stream(link, rid, command, None)
+        self.busy_since = monotonic()
         try:
             stream.values = iter(command.call(codec, body))
         except BaseException as error:  # what the model raises is its answer
             stream.fail(error)
             return
+        finally:
+            self.busy_since = 0.0
         link.streams[rid] = stream
         self._loop.call_soon(self._step, stream)
 
@@ -204,9 +186,6 @@ class Executor:
         link, rid = stream.link, stream.rid
         if link.streams.get(rid) is not stream:
             return  # cancelled
-        if stream.window <= 0:
-            stream.room.clear()
-            return  # `credit` steps on
         self.busy_since = monotonic()
         try:
             stream.put(next(stream.values))
@@ -217,7 +196,8 @@ class Executor:
             del link.streams[rid]
             stream.fail(error)
         else:
-            self._loop.call_soon(self._step, stream)
+            if stream.window > 0:  # otherwise `credit` steps on
+                self._loop.call_soon(self._step, stream)
         self.busy_since = 0.0
         link.flush()
 
@@ -234,9 +214,9 @@ class Executor:
         self, link: GatewayLink, rid: int, command: BoundCommand, codec: int, body: Any
     ) -> None:
         stream = Stream(link, rid, command, None)
+        values: AsyncIterator[Any] | None = None
         try:
-            values: AsyncIterator[Any] = command.call(codec, body)
-            stream.values = values
+            values = stream.values = command.call(codec, body)
             link.streams[rid] = stream
             async for value in values:
                 stream.put(value)
@@ -244,14 +224,17 @@ class Executor:
                 if stream.window <= 0:
                     await stream.room.wait()
             stream.end()
-        except asyncio.CancelledError:
-            link.over(rid)
         except BaseException as error:  # what the model raises is its answer
-            stream.fail(error)
+            if isinstance(error, asyncio.CancelledError) and rid not in link.running:
+                link.over(rid)
+            else:
+                stream.fail(error)
         finally:
             link.running.pop(rid, None)
             link.streams.pop(rid, None)
             link.flush_soon()
+            with contextlib.suppress(BaseException):  # it may be in the middle
+                await values.aclose()  # type: ignore[union-attr]
 
 
 class GatewayLink(asyncio.Protocol):
@@ -279,7 +262,7 @@ class GatewayLink(asyncio.Protocol):
         executor.links.discard(self)
         self._out.clear()
         executor.jobs = deque(job for job in executor.jobs if job[0] is not self)
-        for rid in list(self.running) + list(self.streams):
+        for rid in self.running.keys() | self.streams.keys():
             self.cancel(rid)
 
     def data_received(self, data: bytes) -> None:
@@ -298,13 +281,19 @@ class GatewayLink(asyncio.Protocol):
         size = len(data)
         while size - offset >= HEADER_SIZE:
             length, rid, kind, codec, number = unpack_header(data, offset)
+            if length > executor.max_frame:
+                self.transport.abort()  # what comes now is no frame of a gateway
+                return
             start = offset + HEADER_SIZE
             end = start + length
             if size < end:
                 break
             offset = end
             if kind == Kind.REQUEST:
-                jobs.append((self, rid, commands[number], codec, data[start:end]))
+                if number < len(commands):
+                    jobs.append((self, rid, commands[number], codec, data[start:end]))
+                else:
+                    self.unknown(rid)
             else:
                 self._special(kind, rid, codec, number, data[start:end])
         if offset < size:
@@ -318,8 +307,15 @@ class GatewayLink(asyncio.Protocol):
     def _special(self, kind: int, rid: int, codec: int, number: int, body: bytes) -> None:
         executor = self.executor
         if kind == Kind.REQUEST_WITH_META:
-            request = read_request(body, codec, executor.max_body)
-            executor.jobs.append((self, rid, executor.commands[number], 0, request))
+            if number >= len(executor.commands):
+                self.unknown(rid)
+                return
+            command = executor.commands[number]
+            if command.command.with_request:
+                request = read_request(body, codec, executor.max_body)
+                executor.jobs.append((self, rid, command, codec & FLAG_STREAM, request))
+            else:  # it waited for a generation whose command is not what it was routed for
+                executor.jobs.append((self, rid, command, *read_plain(body, codec)))
         elif kind == Kind.CANCEL:
             self.cancel(rid)
         elif kind == Kind.CREDIT and rid in self.streams:
@@ -333,14 +329,21 @@ class GatewayLink(asyncio.Protocol):
                 self.over(rid)
                 break
         running = self.running.get(rid)
+        if isinstance(running, asyncio.Task):
+            del self.running[rid]  # tells it that nobody waits any more
         if running is not None:
             running.cancel()
             return
         stream = self.streams.pop(rid, None)
         if stream is not None:
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(BaseException):  # whatever the generator does at its end
                 stream.values.close()
             self.over(rid)
+        self.flush_soon()
+
+    def unknown(self, rid: int) -> None:
+        """No such command: the table and this worker were never of one mind."""
+        self.answer(rid, (404, Codec.JSON, b'{"error":"this worker has no such command"}'))
         self.flush_soon()
 
     def over(self, rid: int) -> None:

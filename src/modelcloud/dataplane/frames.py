@@ -28,7 +28,9 @@ class Kind(IntEnum):
     END = 5  # of a streamed answer
     CANCEL = 6  # gateway → worker: nobody waits for this request any more
     CREDIT = 7  # gateway → worker: u32, so many bytes of the stream went out to the client
-    HELLO = 8  # worker → gateway, first: msgpack'd (command names, requests it can hold at least)
+    #: Worker → gateway, first: msgpack'd (command names, requests it can hold at least, names of
+    #: those commands during whose calls it does nothing else).
+    HELLO = 8
 
 
 STREAM_WINDOW = 256 * 1024  #: bytes of a stream that may be on their way to the client

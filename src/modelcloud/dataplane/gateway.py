@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import resource
 import signal
 import socket
 import ssl
@@ -29,6 +30,8 @@ CLOCK_TICK_S = 1.0
 #: Unsent bytes to the node beyond which it counts as dead.
 MAX_CONTROL_BACKLOG = 64 * 1024 * 1024
 LISTEN_BACKLOG = 2048
+#: For a client to answer the end of a TLS connection.
+TLS_GOODBYE_S = 5.0
 
 
 class Control(asyncio.Protocol):
@@ -39,6 +42,7 @@ class Control(asyncio.Protocol):
         self.gateway: Gateway | None = None
         self.finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._reader = messages.MessageReader(messages.ToGateway)
+        self._listening = False
         self._server: asyncio.AbstractServer | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -64,6 +68,11 @@ class Control(asyncio.Protocol):
             self.transport.abort()
             return
         self.transport.write(messages.encode(message))
+
+    def backlog(self) -> int:
+        """Bytes that the node has not read yet."""
+        size: int = self.transport.get_write_buffer_size()
+        return size
 
     def _handle(self, message: Any) -> None:
         gateway = self.gateway
@@ -92,8 +101,9 @@ class Control(asyncio.Protocol):
             self.finished.set_exception(task.exception() or RuntimeError())
 
     async def _publish(self, gateway: Gateway, table: RouteTable) -> None:
-        await gateway.publish(table)
-        if self._server is None:
+        applied = await gateway.publish(table)
+        if applied and not self._listening:
+            self._listening = True
             self._server = await self._listen(gateway)
             self.send(messages.Listening())
 
@@ -106,11 +116,17 @@ class Control(asyncio.Protocol):
             context.minimum_version = ssl.TLSVersion.TLSv1_2
             context.load_cert_chain(start.tls_cert, start.tls_key or None)
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(
+        sock = socket.socket(fileno=start.listen_fd)
+        serve: Any = loop.create_server
+        if sock.family == socket.AF_UNIX:
+            serve = loop.create_unix_server
+        server: asyncio.AbstractServer = await serve(
             lambda: HttpConnection(gateway),
-            sock=socket.socket(fileno=start.listen_fd),
+            sock=sock,
             ssl=context,
             backlog=LISTEN_BACKLOG,
+            ssl_handshake_timeout=start.limits.header_timeout_s if context else None,
+            ssl_shutdown_timeout=TLS_GOODBYE_S if context else None,
         )
         _every(CLOCK_TICK_S, gateway.tick_clock)
         _every(DEADLINE_TICK_S, gateway.tick_deadlines)
@@ -148,6 +164,8 @@ async def _serve(control_fd: int) -> None:
 def main(control_fd: int) -> None:
     """Run a gateway whose control socket is the inherited `control_fd`, until the node ends it."""
     tie_to_parent()
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a descriptor for every connection
     uvloop.install()
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_serve(control_fd))

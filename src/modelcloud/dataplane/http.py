@@ -16,14 +16,17 @@ import httptools
 
 from modelcloud.codecs.media import Codec
 from modelcloud.dataplane import responses
-from modelcloud.dataplane.answers import Hub, OrderedAnswers
+from modelcloud.dataplane.answers import SMALL_BODY, Hub, OrderedAnswers
 from modelcloud.dataplane.exchange import Exchange
+from modelcloud.dataplane.peer import address_of
 from modelcloud.dataplane.router import RequestHead, route
 
-#: Bodies up to this size are not counted against `Limits.buffered`: `connections` bounds them.
-SMALL_BODY = 64 * 1024
+#: Pieces of a body below this size are joined as they come: objects take many times their size.
+SMALL_PIECE = 4 * 1024
 LINGER_S = 2.0
 BODY_GRACE_S = 5.0
+#: Clients over the limit of connections who are told so; those beyond are dropped without a word.
+MAX_TURNED_AWAY = 1024
 
 _ids = itertools.count(1)
 _id_prefix = os.urandom(6).hex().encode()
@@ -36,9 +39,10 @@ class HttpConnection(OrderedAnswers, asyncio.Protocol):
         super().__init__(hub)
         self.parser = httptools.HttpRequestParser(self)
         self.in_body = False
-        self.head_fed = 0  # bytes read of a head that is not complete
+        self.head_fed = 0  # bytes read of a head, chunk extension or trailer that goes on
         self.accounted = 0
         self.size = 0
+        self.taking_up = False
 
     # ---- connection events
 
@@ -50,7 +54,12 @@ class HttpConnection(OrderedAnswers, asyncio.Protocol):
         if len(hub.connections) < hub.limits.connections:
             hub.connections.add(self)
             return
-        hub.connections.add(self)
+        if len(hub.turned_away) >= MAX_TURNED_AWAY:
+            self.closing = True
+            hub.count_rejected("connections")
+            self.transport.abort()
+            return
+        hub.turned_away.add(self)
         self.on_message_begin()
         self._refuse(503, "too many connections; try again later", "connections",
                      b"retry-after: 1\r\n")  # fmt: skip
@@ -59,16 +68,18 @@ class HttpConnection(OrderedAnswers, asyncio.Protocol):
         """Nobody waits for what is pending."""
         hub = self.hub
         hub.connections.discard(self)
+        hub.turned_away.discard(self)
         self.transport = None
         self.closing = True
-        hub.buffered -= self.accounted
-        self.accounted = 0
+        hub.buffered -= self.accounted + self.untaken
+        self.accounted = self.untaken = 0
+        self.parked.clear()
         for exchange in self.pending:
-            hub.buffered -= exchange.accounted
+            self._settle(exchange)
             exchange.connection = None
             if not exchange.finished:
                 exchange.finished = True
-                hub.release(exchange)
+                exchange.release()
         self.pending.clear()
 
     def eof_received(self) -> bool:
@@ -79,32 +90,57 @@ class HttpConnection(OrderedAnswers, asyncio.Protocol):
         self.closing = True
         for exchange in list(self.pending):
             if not exchange.tries and not exchange.finished:
-                self.hub.release(exchange)
-                exchange.keep = False
+                exchange.release()
                 exchange.fail(400, "the connection was closed before a worker was free")
-        return bool(self.pending)
+        return bool(self.pending) and bool(self.transport.can_write_eof())  # TLS has no half
 
     def data_received(self, data: bytes) -> None:
         """Parse what came; complete requests are submitted from within."""
         if self.closing:
             return
-        if not self.in_body:
-            self.head_fed += len(data)
+        self.head_fed += len(data)
         try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            # No upgrade is offered: the request was taken as a plain one, and what follows it may
-            # be another protocol.
-            self._stop_reading()
+            self._feed(data)
+        except httptools.HttpParserCallbackError as error:  # a mistake in this package
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": "a request could not be taken", "exception": error.__context__ or error}
+            )
+            self.closing = True
+            self.transport.abort()
+            return
         except httptools.HttpParserError as error:
             self._refuse(400, f"malformed request: {error}", "bad_request")
             return
         if not self.in_message:
             self.head_fed = 0
-        elif not self.in_body and self.head_fed > self.hub.limits.head:
+        elif self.head_fed > self.hub.limits.head:
             self._refuse_head()
         if len(self.pending) >= self.hub.limits.pipeline:
             self.pause_reading()
+
+    def _feed(self, data: bytes) -> None:
+        """Parse; a request that offers another protocol is parsed again without that offer.
+
+        The parser takes even its body for the other protocol: a POST of Java's client loses it.
+        """
+        while True:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                rest = data[upgrade.args[0] :]
+            else:
+                return
+            if not self.in_message:  # CONNECT: it was answered, and what follows is for others
+                self.refused = self.closing = True
+                if not self.pending:
+                    self.close_after_answers()
+            if self.closing:
+                return
+            version = self.parser.get_http_version().encode()
+            lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)]
+            lines += [b"%b: %b" % h for h in self.headers if h[0].lower() != b"upgrade"]
+            data = b"\r\n".join([*lines, b"", rest])
+            self.parser = httptools.HttpRequestParser(self)
 
     # ---- parser events
 
@@ -116,7 +152,7 @@ class HttpConnection(OrderedAnswers, asyncio.Protocol):
         self.in_body = False
         self.since = monotonic()
         self.url = b""
-        self.pieces: list[bytes] = []
+        self.pieces: list[bytes | bytearray] = []
         self.size = 0
         self.accounted = 0
         self.head_size = 0
@@ -128,7 +164,9 @@ class HttpConnection(OrderedAnswers, asyncio.Protocol):
         self.origin: bytes | None = None
         self.wants_stream = False
         self.expects = False
+        self.asks_upgrade = False
         self.asks_keep_alive = False
+        self.chunked = False
         self.headers: list[tuple[bytes, bytes]] = []
 
     def on_url(self, url: bytes) -> None:
@@ -157,6 +195,8 @@ class HttpConnection(OrderedAnswers, asyncio.Protocol):
                 self.expects = True
                 if value.lower() != b"100-continue":
                     self._refuse(417, "Expect: accepted is 100-continue", "bad_request")
+        elif size == 7:
+            self.asks_upgrade |= name.lower() == b"upgrade"
         elif size == 10:
             if name.lower() == b"connection":
                 self.asks_keep_alive = value.lower() == b"keep-alive"
@@ -172,28 +212,44 @@ class HttpConnection(OrderedAnswers, asyncio.Protocol):
         elif size == 16:
             if name.lower() == b"content-encoding":
                 self.encoding = value
-        elif size == 17 and name.lower() == b"transfer-encoding" and value.lower() != b"chunked":
-            self._refuse(501, "Transfer-Encoding: accepted is chunked", "bad_request")
+        elif size == 17 and name.lower() == b"transfer-encoding":
+            self.chunked = True
+            if value.strip().lower() != b"chunked":
+                self._refuse(501, "Transfer-Encoding: accepted is chunked", "bad_request")
 
     def on_headers_complete(self) -> None:
         """The head is whole: refuse what is known to be too much before its body is sent."""
+        if self.asks_upgrade and self.parser.should_upgrade():
+            return  # it is parsed again
         self.in_body = True
         self.head_fed = 0
         limits = self.hub.limits
+        old = (self.host is None or self.chunked or self.expects) and (
+            self.parser.get_http_version() == "1.0"
+        )
         if self.head_size + len(self.url) > limits.head:
             self._refuse_head()
-        elif self.host is None and self.parser.get_http_version() != "1.0":
+        elif self.host is None and not old:
             self._refuse(400, "no Host header", "bad_request")
+        elif self.chunked and old:
+            self._refuse(400, "Transfer-Encoding: not known in HTTP/1.0", "bad_request")
         elif self.length > limits.body:
             self._refuse_body()
-        elif self.expects and not self.pending and not self.closing:
+        elif self.expects and not old and not self.pending and not self.closing:
             self.transport.write(responses.CONTINUE)
 
     def on_body(self, data: bytes) -> None:
         """A part of the body."""
         if self.closing:
             return
-        self.pieces.append(data)
+        pieces = self.pieces
+        if not pieces or len(data) >= SMALL_PIECE:
+            pieces.append(data)
+        elif isinstance(pieces[-1], bytearray):
+            pieces[-1] += data
+        else:
+            pieces.append(bytearray(data))
+        self.head_fed = 0
         self.size += len(data)
         if self.size > SMALL_BODY:
             hub = self.hub
@@ -208,9 +264,9 @@ class HttpConnection(OrderedAnswers, asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """The last byte of a request is here: send it on its way."""
+        if self.closing or (self.asks_upgrade and self.parser.should_upgrade()):
+            return  # in the latter case it is parsed again
         self.in_message = self.in_body = False
-        if self.closing:
-            return
         hub = self.hub
         now = self.since = monotonic()
         keep = self.parser.should_keep_alive() and not hub.draining
@@ -220,18 +276,21 @@ class HttpConnection(OrderedAnswers, asyncio.Protocol):
             head = responses.CLOSE
         elif self.asks_keep_alive and self.parser.get_http_version() == "1.0":
             head = responses.KEEP_ALIVE
-        if self.origin is not None and hub.cors in {b"*", self.origin}:
+        if self.origin is not None and self._admits_origin():
             head += b"access-control-allow-origin: %b\r\nvary: origin\r\n" % hub.cors
         pieces = self.pieces
-        body = b"" if not pieces else pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        body = b"" if not pieces else bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
         self.pieces = []
         request_id = self.request_id
-        if request_id is None or not 0 < len(request_id) <= 128:
+        if request_id is None or not (0 < len(request_id) <= 128 and request_id.isascii()):
             request_id = b"%b-%x" % (_id_prefix, next(_ids))
-        exchange = Exchange(self, body, now, request_id, keep, head)
+        exchange = Exchange(self, body, now, request_id, head)
         exchange.accounted = self.accounted
         self.accounted = 0
         self.pending.append(exchange)
+        if self.write_paused or self.parked or len(self.pending) > hub.limits.pipeline:
+            self.parked.append((exchange, self._request_head()))
+            return
         endpoint = hub.lookup.hot.get(self.url)
         if (
             endpoint is not None
@@ -243,12 +302,24 @@ class HttpConnection(OrderedAnswers, asyncio.Protocol):
         ):
             exchange.command = endpoint.command
             exchange.idempotent = endpoint.idempotent
-            hub.submit(endpoint.pool, exchange)
+            endpoint.pool.submit(exchange)
         else:
             route(hub, exchange, self._request_head())
 
+    def take_up(self) -> None:
+        """Send parked requests on their way, as far as the client takes answers."""
+        parked, pending = self.parked, self.pending
+        if self.taking_up:
+            return
+        self.taking_up = True  # a request may be answered, and lead back here, at once
+        limit = self.hub.limits.pipeline
+        while parked and not self.write_paused and len(pending) - len(parked) < limit:
+            exchange, head = parked.popleft()
+            if not exchange.finished:
+                route(self.hub, exchange, head)
+        self.taking_up = False
+
     def _request_head(self) -> RequestHead:
-        peer = self.transport.get_extra_info("peername")
         return RequestHead(
             method=self.parser.get_method().decode("ascii"),
             url=self.url,
@@ -257,15 +328,18 @@ class HttpConnection(OrderedAnswers, asyncio.Protocol):
             media_type=(self.ctype or b"").split(b";")[0].strip().lower(),
             encoding=(self.encoding or b"identity").lower(),
             wants_stream=self.wants_stream and self.parser.get_http_version() != "1.0",
-            preflight=self.origin is not None and self.hub.cors in {b"*", self.origin},
-            peer=str(peer[0]) if peer else "",
+            preflight=self._admits_origin(),
+            peer=address_of(self.transport),
         )
+
+    def _admits_origin(self) -> bool:
+        return bool(self.origin) and self.hub.cors in {b"*", self.origin}
 
     # ---- refusing
 
     def _refuse_head(self) -> None:
-        limit = self.hub.limits.head
-        self._refuse(431, f"request line and headers: accepted up to {limit} bytes", "head")
+        accepted = f"accepted up to {self.hub.limits.head} bytes"
+        self._refuse(431, f"request line and headers: {accepted}", "head")
 
     def _refuse_body(self) -> None:
         self._refuse(413, f"body: accepted up to {self.hub.limits.body} bytes", "body")
@@ -274,25 +348,19 @@ class HttpConnection(OrderedAnswers, asyncio.Protocol):
         """Answer with an error after which nothing more is read from this connection."""
         if self.closing:
             return
-        self.refused = True
-        self._stop_reading()
+        self.refused = self.closing = True
+        self.in_message = False
         hub = self.hub
         hub.count_rejected(reason)
         hub.buffered -= self.accounted
         self.accounted = 0
         self.pieces = []
-        exchange = Exchange(self, b"", monotonic(), b"%b-%x" % (_id_prefix, next(_ids)),
-                            False, responses.CLOSE)  # fmt: skip
+        request_id = b"%b-%x" % (_id_prefix, next(_ids))
+        exchange = Exchange(self, b"", monotonic(), request_id, responses.CLOSE)
         if hub.access_log:
             exchange.log = ("", self.url.decode("latin-1"))
         self.pending.append(exchange)
         self.write_answer(exchange, status, Codec.JSON, responses.error_body(message), extra)
-
-    def _stop_reading(self) -> None:
-        self.closing = True
-        self.in_message = False
-        if not self.pending and not self.refused:
-            self.close_after_answers()
 
     # ---- time
 
@@ -300,15 +368,18 @@ class HttpConnection(OrderedAnswers, asyncio.Protocol):
         """Called about once a second: end what waits too long."""
         limits = self.hub.limits
         waited = now - self.since
-        if self.discarding:
-            if waited > LINGER_S:
+        if self.write_paused:
+            before = self.untaken
+            self._count_untaken()
+            if self.untaken < before:
+                self.since = now  # slow, but it takes its answers
+            elif waited > limits.idle_timeout_s:
                 self.transport.abort()
-        elif self.write_paused:
-            if waited > limits.idle_timeout_s:
+        elif self.discarding:
+            unsent = self.transport.get_write_buffer_size()
+            if waited > (limits.idle_timeout_s if unsent else LINGER_S):
                 self.transport.abort()
-        elif self.in_message:
-            if self.read_paused:
-                return
+        elif self.in_message and not self.read_paused:
             if not self.in_body:
                 if waited > limits.header_timeout_s:
                     self._refuse(408, f"the head took longer than {limits.header_timeout_s:g} s",
@@ -317,7 +388,10 @@ class HttpConnection(OrderedAnswers, asyncio.Protocol):
                 self._refuse(408, f"the body came slower than {limits.body_min_rate} bytes/s",
                              "slow_body")  # fmt: skip
         elif not self.pending and waited > limits.idle_timeout_s:
-            self.transport.close()
+            if self.transport.is_closing():
+                self.transport.abort()  # the client does not take the last bytes of its answer
+            else:
+                self.transport.close()
 
     def close_if_idle(self) -> None:
         """During a drain: end the connection if no request is under way on it."""

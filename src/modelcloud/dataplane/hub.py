@@ -18,17 +18,27 @@ import msgspec
 from modelcloud.dataplane import messages, responses
 from modelcloud.dataplane.exchange import Exchange
 from modelcloud.dataplane.http import HttpConnection
+from modelcloud.dataplane.link import WorkerLink
 from modelcloud.dataplane.messages import RouteTable, WorkerAddress
 from modelcloud.dataplane.metrics import Counters
-from modelcloud.dataplane.pool import Pool, WorkerLink
+from modelcloud.dataplane.peer import address_of, user_of
+from modelcloud.dataplane.pool import Pool
 from modelcloud.dataplane.router import RequestHead
 from modelcloud.dataplane.routes import HEALTHZ, Endpoint, Lookup
 
 CONNECT_TIMEOUT_S = 5.0
+#: How long a switch waits for a worker's hello. One in a long call says it afterwards, and gets its
+#: first request only then; whether a worker hangs is for the node to find out.
+HELLO_S = 1.0
 #: How long a keep-alive client may still send a request on a draining gateway.
 DRAIN_GRACE_S = 1.0
 MAX_ADMIN_BODY = 1024 * 1024
 MAX_ADMIN_PENDING = 64
+#: Unsent bytes to the node beyond which requests for it are refused: a backlog of bodies that
+#: clients sent must never look like a node that died.
+MAX_ADMIN_BACKLOG = 8 * 1024 * 1024
+#: Characters of a path that the access log shows; a line stays below what the node takes as one.
+LOGGED_PATH = 1024
 #: Generations whose counters are told apart; memory stays flat over any number of updates.
 COUNTED_GENERATIONS = 16
 
@@ -38,6 +48,9 @@ class NodeChannel(Protocol):
 
     def send(self, message: messages.Message) -> None:
         """Tell the node."""
+
+    def backlog(self) -> int:
+        """Bytes that the node has not read yet."""
 
 
 class Gateway:
@@ -51,6 +64,7 @@ class Gateway:
         self.node = node
         self.lookup = Lookup(())
         self.connections: set[HttpConnection] = set()
+        self.turned_away: set[HttpConnection] = set()
         self.connections_total = 0
         self.buffered = 0
         self.retried = 0
@@ -60,6 +74,8 @@ class Gateway:
         self.ok_head = b""
         self.pools: dict[str, Pool] = {}
         self._links: dict[int, WorkerLink] = {}
+        #: Workers of the newest table, even before it holds.
+        self._named: frozenset[int] = frozenset()
         self._counters: dict[tuple[str, str, int, int], Counters] = {}
         self._admin: dict[int, Exchange] = {}
         self._admin_ids = 0
@@ -71,11 +87,15 @@ class Gateway:
 
     # ---- the route table
 
-    async def publish(self, table: RouteTable) -> None:
-        """Follow `table`, or a newer one that arrives meanwhile, and say so to the node."""
+    async def publish(self, table: RouteTable) -> bool:
+        """Follow `table`, or a newer one that arrives meanwhile, and say so to the node.
+
+        Returns:
+            False if another call is at it, and will see to this table too.
+        """
         self._wanted = table
         if self._applying:
-            return
+            return False
         self._applying = True
         try:
             while self._wanted is not None:
@@ -86,9 +106,11 @@ class Gateway:
                 )
         finally:
             self._applying = False
+        return True
 
     async def _apply(self, table: RouteTable) -> list[int]:
         """Connect to the workers first, then switch every service in one go."""
+        self._named = frozenset(w.id for service in table.services for w in service.workers)
         missing = [
             (self._pool(service.name), address)
             for service in table.services
@@ -116,7 +138,10 @@ class Gateway:
             live = [self._links[w.id] for w in service.workers if w.id in self._links]
             self.pools[service.name].switch(live, available=service.available)
         for name in self.pools.keys() - named:
-            self.pools[name].switch([], available=False)
+            pool = self.pools[name]
+            pool.switch([], available=False)
+            if not pool.retiring:
+                del self.pools[name]
         return unreachable
 
     def _pool(self, name: str) -> Pool:
@@ -127,25 +152,25 @@ class Gateway:
     async def _connect(self, pool: Pool, address: WorkerAddress) -> WorkerLink | None:
         loop = asyncio.get_running_loop()
         link = WorkerLink(pool, address)
-
-        async def connect() -> None:
-            await loop.create_unix_connection(lambda: link, address.socket)
-            await link.ready
-
+        connecting = loop.create_unix_connection(lambda: link, address.socket)
         try:
-            await asyncio.wait_for(connect(), CONNECT_TIMEOUT_S)
+            await asyncio.wait_for(connecting, CONNECT_TIMEOUT_S)
         except (OSError, asyncio.TimeoutError):
             if link.transport is not None:
                 link.transport.abort()
-            if link.ready.done():
-                link.ready.exception()  # seen
+            return None
+        await asyncio.wait([link.greeted], timeout=HELLO_S)
+        if link.transport.is_closing():
             return None
         self._links[address.id] = link
         return link
 
     def link_idle(self, link: WorkerLink) -> None:
         """A retired worker owes nothing more: hang up and tell the node."""
-        if self._links.get(link.address.id) is link:
+        if link.address.id in self._named:  # a table that is about to hold names it again
+            if link.transport.is_closing():
+                self.link_broken(link)
+        elif self._links.get(link.address.id) is link:
             del self._links[link.address.id]
             link.transport.close()
             self.node.send(messages.Idle(workers=[link.address.id]))
@@ -162,16 +187,12 @@ class Gateway:
 
     # ---- requests
 
-    def submit(self, pool: Pool, exchange: Exchange) -> None:
-        """Send a command's request on its way."""
-        pool.submit(exchange)
-
     def submit_admin(self, exchange: Exchange, head: RequestHead, path: str) -> None:
         """Hand a request to the node; its answer comes back as an AdminResponse."""
         if len(exchange.body) > MAX_ADMIN_BODY:
             exchange.fail(413, f"body: accepted here up to {MAX_ADMIN_BODY} bytes")
             return
-        if len(self._admin) >= MAX_ADMIN_PENDING:
+        if len(self._admin) >= MAX_ADMIN_PENDING or self.node.backlog() > MAX_ADMIN_BACKLOG:
             exchange.fail(503, "too many requests of this kind at once; try again later",
                           extra=b"retry-after: 1\r\n")  # fmt: skip
             return
@@ -187,8 +208,10 @@ class Gateway:
                 headers=head.text_headers(),
                 body=exchange.body,
                 peer=head.peer,
+                uid=user_of(exchange.connection.transport) if exchange.connection else None,
             )
         )
+        exchange.body = b""
 
     def admin_answered(self, answer: messages.AdminResponse) -> None:
         """Pass the node's answer on to the client."""
@@ -196,17 +219,11 @@ class Gateway:
         connection = exchange.connection if exchange is not None else None
         if exchange is None or connection is None or exchange.finished:
             return
-        connection.write_raw(exchange, answer)
-
-    def release(self, exchange: Exchange) -> None:
-        """The client left before its answer."""
-        for pool in self.pools.values():
-            pool.release(exchange)
-
-    def sent(self, exchange: Exchange, size: int) -> None:
-        """So many bytes of a stream went out to the client."""
-        for pool in self.pools.values():
-            pool.sent(exchange, size)
+        try:
+            connection.write_raw(exchange, answer)
+        except ValueError as error:
+            print(f"admin: {error}", file=sys.stderr, flush=True)  # noqa: T201 — captured
+            exchange.fail(500, "the answer has a header that cannot be sent")
 
     # ---- counting
 
@@ -249,14 +266,13 @@ class Gateway:
         if exchange.log is None:
             return
         connection = exchange.connection
-        peer = connection.transport.get_extra_info("peername") if connection else None
         self._log_lines.append(
             msgspec.json.encode(
                 {
                     "time": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
-                    "peer": peer[0] if peer else "",
+                    "peer": address_of(connection.transport) if connection else "",
                     "method": exchange.log[0],
-                    "path": exchange.log[1],
+                    "path": exchange.log[1][:LOGGED_PATH],
                     "status": status,
                     "bytes": size,
                     "ms": round((monotonic() - exchange.arrived) * 1000, 3),
@@ -294,7 +310,7 @@ class Gateway:
             self.date
         )
         now = monotonic()
-        for connection in list(self.connections):
+        for connection in (*self.connections, *self.turned_away):
             connection.check_time(now)
 
     def tick_deadlines(self) -> None:
@@ -316,6 +332,6 @@ class Gateway:
                 for connection in list(self.connections):
                     connection.close_if_idle()
             await asyncio.sleep(0.02)
-        for connection in list(self.connections):
+        for connection in (*self.connections, *self.turned_away):
             connection.transport.abort()
         self.flush_log()

@@ -26,11 +26,16 @@ class Message(msgspec.Struct, kw_only=True, tag=True):
 
 
 class Load(Message):
-    """First message to a worker: become a replica of this generation, listening at `socket`."""
+    """First message to a worker: become a replica of this generation, listening at `socket`.
+
+    Temporary files that hold what requests sent belong into the folder `files`, which the node
+    removes when the worker is gone.
+    """
 
     spec: GenerationSpec
     worker_id: int
     socket: str
+    files: str
 
 
 class Ping(Message):
@@ -251,7 +256,8 @@ class AdminRequest(Message):
     query: str
     headers: list[tuple[str, str]]
     body: bytes
-    peer: str = ""
+    peer: str = ""  # its address
+    uid: int | None = None  # on a unix socket: the user that the client runs as
 
 
 class RequestMeta(msgspec.Struct, frozen=True, kw_only=True):

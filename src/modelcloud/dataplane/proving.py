@@ -3,6 +3,9 @@
 Must never: let a failed proof pass as a warning when someone wrote the request down. Requests
 made up from the types' defaults are only a warm-up: a model may have reasons to refuse them.
 
+Answers must fit the declared outputs too. The request path leaves that out for outputs that JSON
+can hold as they are, so this is where a model that does not keep its word is found out.
+
 `warmup.jsonl` holds one object a line: `{"command": …, "inputs": {…}}`; `golden.jsonl` adds
 `"expected"` and optionally `"tolerance"` (absolute, for numbers; 0 without). With one command
 `"command"` may be left out.
@@ -18,9 +21,10 @@ from typing import Any
 
 import msgspec
 
-from modelcloud.codecs.media import CODEC_MASK, FLAG_NAN, Codec
-from modelcloud.dataplane.commands import Answer, BoundCommand
-from modelcloud.errors import ModelLoadError
+from modelcloud.codecs.media import FLAG_NAN, Codec
+from modelcloud.codecs.native import in_field
+from modelcloud.dataplane.commands import BoundCommand
+from modelcloud.errors import InvalidInput, ModelLoadError
 from modelcloud.sdk.contract import CallKind, Command
 
 WARMUP = "warmup.jsonl"
@@ -62,19 +66,16 @@ def warm_up(commands: Sequence[BoundCommand], folder: Path | None) -> list[str]:
     """Run warm-up requests: those of `warmup.jsonl`, else one made from each type's default.
 
     Returns:
-        What a made-up request raised, as warnings.
+        What a made-up request raised, or how its answer does not fit, as warnings.
 
     Raises:
-        ModelLoadError: a written warm-up request was not answered with 200.
+        ModelLoadError: a written warm-up request was not answered with 200 and declared outputs.
     """
     path = folder / WARMUP if folder is not None else None
     if path is not None and path.is_file():
         for number, proof in read_proofs(path, golden=False):
             command = _command(commands, proof, WARMUP, number)
-            status, _, body = _ask(command, proof.inputs)
-            if status != 200:
-                raise _refused(WARMUP, number, f"{command.command.name} answered {status}: "
-                               f"{body.decode(errors='replace')[:300]}")  # fmt: skip
+            _ask(command, proof.inputs, WARMUP, number)
         return []
     warnings = [_warm_up_made_up(command.command, command) for command in commands]
     return [warning for warning in warnings if warning]
@@ -94,13 +95,15 @@ def _warm_up_made_up(declared: Command, command: BoundCommand) -> str:
         result = command.call(Codec.JSON, msgspec.json.encode(inputs))
         if declared.kind is CallKind.COROUTINE:
             result = asyncio.run(result)
-        command.codec.encode(result)
+        body, nan = command.codec.encode(result)
+        wrong = "" if nan else misfit(declared, body)
+        what = f"has an answer that does not fit: {wrong}" if wrong else ""
     except Exception as error:
-        return (
-            f"a warm-up request made of the types' defaults raised {type(error).__name__}: "
-            f"{error} ({declared.name} with {inputs!r:.200}); write {WARMUP} to have better ones"
-        )
-    return ""
+        what = f"raised {type(error).__name__}: {error}"
+    return what and (
+        f"a warm-up request made of the types' defaults {what} "
+        f"({declared.name} with {inputs!r:.200}); write {WARMUP} to have better ones"
+    )
 
 
 def check_golden(commands: Sequence[BoundCommand], folder: Path | None) -> int:
@@ -115,13 +118,7 @@ def check_golden(commands: Sequence[BoundCommand], folder: Path | None) -> int:
     count = 0
     for number, proof in read_proofs(path, golden=True):
         command = _command(commands, proof, GOLDEN, number)
-        status, _, body = _ask(command, proof.inputs)
-        text = body.decode(errors="replace")
-        if status != 200:
-            raise _refused(
-                GOLDEN, number, f"{command.command.name} answered {status}: {text[:300]}"
-            )
-        got = msgspec.json.decode(body)
+        got = msgspec.json.decode(_ask(command, proof.inputs, GOLDEN, number))
         if isinstance(got, dict) and len(got) == 1 and not isinstance(proof.expected, dict):
             (got,) = got.values()  # a single output may be expected bare, as it may be returned
         difference = first_difference(got, proof.expected, proof.tolerance)
@@ -172,14 +169,40 @@ def _command(
     return commands[names.index(proof.command)]
 
 
-def _ask(command: BoundCommand, inputs: Any) -> Answer:
-    """Run one request the way a client's is run, from its JSON to its JSON."""
+def misfit(declared: Command, body: bytes) -> str:
+    """How an answer's JSON does not fit the declared outputs, in words; "" if it does."""
+    if declared.whole_body or declared.with_request:
+        return ""
+    answer = msgspec.json.decode(body)
+    try:
+        for name, kind in declared.outputs.items():
+            if not kind.converts_out:  # otherwise it was held to its limits on the way here
+                in_field(name, kind.serialize, answer[name])
+    except InvalidInput as error:
+        return f"output {error.message}"
+    return ""
+
+
+def _ask(command: BoundCommand, inputs: Any, file: str, number: int) -> bytes:
+    """Run one request the way a client's is run, from its JSON to its JSON.
+
+    Raises:
+        ModelLoadError: it was not answered with 200, or its answer does not fit.
+    """
     body = msgspec.json.encode(inputs)
     if command.kind in {CallKind.COROUTINE, CallKind.ASYNC_GENERATOR}:
         status, codec, answer = asyncio.run(command.run_async(Codec.JSON, body))
     else:
         status, codec, answer = command.run(Codec.JSON, body)
-    return status, codec & ~FLAG_NAN & CODEC_MASK, answer
+    name = command.command.name
+    if status != 200:
+        text = answer.decode(errors="replace")[:300]
+        raise _refused(file, number, f"{name} answered {status}: {text}")
+    # A number that is no number goes out as null, which is counted, and is no misfit.
+    wrong = "" if codec & FLAG_NAN else misfit(command.command, answer)
+    if wrong:
+        raise _refused(file, number, f"{name}: {wrong}")
+    return answer
 
 
 def _refused(file: str, line: int, message: str) -> ModelLoadError:

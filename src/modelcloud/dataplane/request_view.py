@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from modelcloud.codecs.media import FLAG_GZIP
+from modelcloud.codecs.media import CODEC_MASK, FLAG_GZIP, Codec
 from modelcloud.codecs.native import inflate, parse_json
 from modelcloud.dataplane.messages import LENGTH, RequestMeta
 
@@ -66,3 +66,27 @@ def read_request(frame: bytes, codec: int, max_body: int) -> RequestView:
     meta = _meta.decode(frame[LENGTH.size : LENGTH.size + length])
     body = frame[LENGTH.size + length :]
     return RequestView(meta, body, gzipped=bool(codec & FLAG_GZIP), max_body=max_body)
+
+
+def read_plain(frame: bytes, codec: int) -> tuple[int, bytes]:
+    """A REQUEST_WITH_META frame's body → codec and body as of a REQUEST."""
+    (length,) = LENGTH.unpack_from(frame)
+    body = frame[LENGTH.size + length :]
+    meta = _meta.decode(frame[LENGTH.size : LENGTH.size + length])
+    if meta.query and not body:
+        return codec | Codec.QUERY, meta.query.encode("latin-1")
+    form = dict(meta.headers).get("content-type", "").startswith("application/x-www-form-urlenc")
+    return codec | (Codec.FORM if form else Codec.JSON), body
+
+
+def view_of(command: str, codec: int, body: bytes, max_body: int) -> RequestView:
+    """A REQUEST frame's codec and body → the request that they may have come from."""
+    query = codec & CODEC_MASK == Codec.QUERY
+    meta = RequestMeta(
+        method="GET" if query else "POST",
+        path=f"/{command}",
+        query=body.decode("latin-1") if query else "",
+        headers=[],
+    )
+    gzipped = bool(codec & FLAG_GZIP)
+    return RequestView(meta, b"" if query else body, gzipped=gzipped, max_body=max_body)

@@ -15,7 +15,7 @@ from modelcloud.codecs.media import Codec
 
 REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 
-CONTENT_TYPES = {
+CONTENT_TYPES: dict[int, bytes] = {
     Codec.JSON: b"application/json",
     Codec.TEXT: b"text/plain; charset=utf-8",
     Codec.EVENT_STREAM: b"text/event-stream",

@@ -62,12 +62,11 @@ def route(hub: Hub, exchange: Exchange, head: RequestHead) -> None:
     if endpoint is None:
         _reject(hub, exchange, 404, "not_found", f"nothing at {path}")
         return
-    allow = b"allow: %b\r\n" % ", ".join(sorted(endpoint.allow)).encode()
     if head.method not in endpoint.allow:
         _reject(hub, exchange, 405, "method", f"{head.method} does not apply to {path}",
-                allow, accepted=sorted(endpoint.allow))  # fmt: skip
+                _allow(endpoint), accepted=sorted(endpoint.allow))  # fmt: skip
     elif head.method == "OPTIONS":
-        _answer(exchange, 204, b"", allow + (_preflight() if head.preflight else b""))
+        _answer(exchange, 204, b"", _allow(endpoint) + (_preflight() if head.preflight else b""))
     elif endpoint.admin:
         hub.submit_admin(exchange, head, path)
     elif not endpoint.command:
@@ -98,11 +97,11 @@ def _submit(hub: Hub, exchange: Exchange, head: RequestHead, endpoint: Endpoint,
                 f"content-encoding: got {head.encoding.decode('latin-1')}; accepted: gzip",
                 b"accept-encoding: gzip\r\n")  # fmt: skip
         return
-    if head.wants_stream and endpoint.streams:
+    if head.wants_stream and endpoint.streams and not exchange.head_only:
         exchange.codec |= FLAG_STREAM
     exchange.command = endpoint.command
     exchange.idempotent = endpoint.idempotent
-    hub.submit(endpoint.pool, exchange)
+    endpoint.pool.submit(exchange)
 
 
 def _attach_meta(exchange: Exchange, head: RequestHead, path: str) -> None:
@@ -132,6 +131,10 @@ def _origin_form(head: RequestHead) -> bytes | None:
     if scheme.lower() in {b"http", b"https"} and slash and authority == head.host:
         return slash + path
     return None
+
+
+def _allow(endpoint: Endpoint) -> bytes:
+    return b"allow: %b\r\n" % ", ".join(sorted(endpoint.allow)).encode()
 
 
 def _preflight() -> bytes:

@@ -22,9 +22,9 @@ from typing import Any
 from modelcloud.dataplane import messages
 from modelcloud.dataplane.commands import bind
 from modelcloud.dataplane.executor import Executor, GatewayLink
-from modelcloud.dataplane.lifeline import tie_to_parent
+from modelcloud.dataplane.lifeline import end_with_group, tie_to_parent
 from modelcloud.dataplane.proving import check_golden, warm_up
-from modelcloud.errors import ModelcloudError
+from modelcloud.errors import InvalidInput, ModelcloudError
 from modelcloud.sdk.contract import Backend
 from modelcloud.types import State
 
@@ -56,7 +56,7 @@ class NodeLink:
         while not self._waiting:
             data = self._socket.recv(65536)
             if not data:
-                os._exit(0)
+                end_with_group()
             self._waiting += self._reader.feed(data)
         self._socket.settimeout(None)
         load = self._waiting.pop(0)
@@ -77,7 +77,7 @@ class NodeLink:
             except OSError:
                 data = b""
             if not data:
-                os._exit(0)  # the node is gone: nobody can reach this worker any more
+                end_with_group()  # the node is gone: nobody can reach this worker any more
             self._waiting = self._reader.feed(data)
 
     def _handle(self, message: Any) -> None:
@@ -108,12 +108,15 @@ def prepare(load: messages.Load, node: NodeLink) -> tuple[Backend, list[Any], me
     Raises:
         LoadError: with the step that failed; the node was not told yet.
     """
+    from modelcloud.sdk.data_types import files
     from modelcloud.sdk.loader import load_backend
     from modelcloud.sdk.options import complete_options, given_options
 
     spec = load.spec
     start = monotonic()
     with _step(State.LOADING, node):
+        files.set_upload_dir(spec.upload_dir or None)
+        files.set_temporary_dir(load.files)
         backend = load_backend(spec)
         options = given_options(backend.signature, spec)
         backend.load(complete_options(backend.signature, options))
@@ -136,13 +139,14 @@ class LoadError(Exception):
     """A step before serving failed; `message` is for the user, `detail` for the log."""
 
     def __init__(self, state: State, error: BaseException) -> None:
-        text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
         fields: dict[str, Any] = {}
-        if isinstance(error, ModelcloudError):
-            message, fields = error.message, error.fields
-            text = error.detail or text
+        if isinstance(error, ModelcloudError):  # its message says it all, unless it has more
+            message, text, fields = error.message, error.detail or "", error.fields
+            if isinstance(error, InvalidInput):
+                message = f"option {message}"
         else:
             message = f"{type(error).__name__}: {error}"
+            text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
         super().__init__(message)
         self.report = messages.LoadFailed(
             state=state,

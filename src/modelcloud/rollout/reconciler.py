@@ -195,7 +195,7 @@ class Reconciler:
         raise errors.NotFound(f"no rollout {rollout_id!r} (the last {HISTORY} are remembered)")
 
     def on_finished(self, callback: Callable[[Rollout], None]) -> None:
-        """Call `callback` on the event loop, soon after each rollout ended."""
+        """Call `callback` on the event loop once a rollout ended, before `wait` returns."""
         self._callbacks.append(callback)
 
     def append_log(self, generation: int, line: str) -> None:
@@ -311,10 +311,10 @@ class Reconciler:
         rollout.reason = outcome.reason
         rollout.finished_at = self._wall()
         rollout.add_log(f"{outcome.state.value}: {outcome.reason}".removesuffix(": "))
-        self._ended.pop(rollout.id).set()
         loop = asyncio.get_running_loop()
         for callback in self._callbacks:
             loop.call_soon(callback, rollout)
+        self._ended.pop(rollout.id).set()  # last: who waited finds the callbacks' work done
 
     def _wake_at(self, when: float | None) -> None:
         if self._timer is not None:

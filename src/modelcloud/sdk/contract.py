@@ -5,12 +5,16 @@ Must never: know about HTTP, processes or files; every authoring style is an ada
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol
 
+from modelcloud.errors import ModelLoadError
 from modelcloud.sdk.data_types.base import DataType
+
+MAX_BATCH = 4096
+MAX_BATCH_WAIT_MS = 10_000
 
 
 class CallKind(str, Enum):
@@ -20,6 +24,37 @@ class CallKind(str, Enum):
     COROUTINE = "coroutine"
     GENERATOR = "generator"
     ASYNC_GENERATOR = "async_generator"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A command whose function takes many requests in one call.
+
+    Attributes:
+        max_size: requests of one call at most.
+        max_wait_ms: how long the first of them waits for more. When not given, a worker waits only
+            while a wave of requests is still arriving, for a small share of a call's own time.
+        stack: the function gets a dict of numpy arrays, the values of each input stacked along a
+            new first axis, instead of a list of dicts.
+
+    Raises:
+        ModelLoadError: a number that cannot be.
+    """
+
+    max_size: int = 32
+    max_wait_ms: float | None = None
+    stack: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.max_size, int) or not 1 <= self.max_size <= MAX_BATCH:
+            raise ModelLoadError(
+                f"Batch: max_size is {self.max_size}; accepted: a whole number, 1 to {MAX_BATCH}"
+            )
+        if self.max_wait_ms is not None and not 0 <= self.max_wait_ms <= MAX_BATCH_WAIT_MS:
+            raise ModelLoadError(
+                f"Batch: max_wait_ms is {self.max_wait_ms}; accepted: a number from 0 to "
+                f"{MAX_BATCH_WAIT_MS}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +71,9 @@ class Command:
         whole_body: the function gets the decoded JSON body itself, whatever it is, and its answer
             is the JSON answer.
         with_request: the function gets a `Request` instead of inputs.
+        batch: the function gets the inputs of many requests at once and returns as many results.
+        whole_site: a web application: it gets a `Request`, with any method and at any path that is
+            not the server's own, and returns a `Response`.
     """
 
     name: str
@@ -46,6 +84,8 @@ class Command:
     idempotent: bool = True
     whole_body: bool = False
     with_request: bool = False
+    batch: Batch | None = None
+    whole_site: bool = False
 
     @property
     def streams(self) -> bool:
@@ -65,6 +105,8 @@ class Command:
             "idempotent": self.idempotent,
             "wholeBody": self.whole_body,
             "withRequest": self.with_request,
+            "wholeSite": self.whole_site,
+            "maxBatchSize": self.batch.max_size if self.batch else 1,
             "example": {name: kind.example() for name, kind in self.inputs.items()},
         }
 
@@ -110,6 +152,18 @@ class Request(Protocol):
         """Without the query string."""
 
     @property
+    def query(self) -> str:
+        """The query string as it came."""
+
+    @property
+    def scheme(self) -> str:
+        """How the client spoke to this server: `http` or `https`."""
+
+    @property
+    def peer(self) -> str:
+        """The client's IP address; empty on a unix socket."""
+
+    @property
     def headers(self) -> Mapping[str, str]:
         """Names in lower case."""
 
@@ -117,11 +171,23 @@ class Request(Protocol):
     def query_params(self) -> Mapping[str, str]:
         """The last value of each name."""
 
-    async def body(self) -> bytes:
+    def read(self) -> bytes:
         """The body as it came (expanded if it was gzip'd)."""
+
+    async def body(self) -> bytes:
+        """The same, for who awaits it."""
 
     async def json(self) -> Any:
         """The body as JSON; raises `errors.UsageError` if it is none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Response:
+    """What a `whole_site` command answers; framing and connection headers are the gateway's."""
+
+    status: int
+    headers: Sequence[tuple[str, str]]
+    body: bytes
 
 
 class Backend(Protocol):

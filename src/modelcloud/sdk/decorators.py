@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, TypeVar, overload
 
 from modelcloud.sdk.blame import Place, place_of, refused, user_code
-from modelcloud.sdk.contract import CallKind, Command, Signature
+from modelcloud.sdk.contract import Batch, CallKind, Command, Signature
 from modelcloud.sdk.data_types import DataType
 from modelcloud.sdk.declare import call_kind, command_name, summary, takes, types_of
 
@@ -163,11 +163,15 @@ def command(
     outputs: Mapping[str, Any] | None = None,
     description: str = "",
     idempotent: bool = True,
+    batch: Batch | None = None,
 ) -> Callable[[F], F]:
     """Declare a function that answers requests: it gets `(model, inputs)` and returns the outputs.
 
     The function may be `async def`; it may be a generator, sync or async, whose values are
     streamed to a client that accepts `text/event-stream`, and of which others get the last.
+
+    With `batch` it gets `(model, items)`, the inputs of many requests, and returns as many
+    results in the same order; one that is an exception fails that request alone.
 
     Args:
         name: as it stands in the address: `POST /<name>`.
@@ -175,6 +179,7 @@ def command(
         outputs: likewise. With a single one the function may return the bare value.
         description: for `/meta` and the docs page; else the docstring's first paragraph.
         idempotent: whether a request may be tried again when its worker died.
+        batch: how many requests one call takes; for plain functions only.
 
     Raises:
         ModelLoadError: the name, a type or the function does not fit.
@@ -193,13 +198,21 @@ def command(
     def declare(function: F) -> F:
         if not callable(function) or not takes(function, 2):
             raise refused(f"the command {name!r} cannot be called like this; {ACCEPTED}", place)
+        kind = call_kind(function)
+        if batch is not None and (not isinstance(batch, Batch) or kind is not CallKind.VALUE):
+            raise refused(
+                f"the command {name!r} cannot batch; accepted: batch=modelcloud.Batch(max_size=32) "
+                "before a plain function, no async, no yield",
+                place,
+            )
         declared = Command(
             name=name,
             inputs=input_types,
             outputs=output_types,
             description=description or summary(function),
-            kind=call_kind(function),
+            kind=kind,
             idempotent=idempotent,
+            batch=batch,
         )
         registry = _registry_for(namespace)
         registry.add_command(declared, Declared(function=function, place=place))

@@ -20,11 +20,12 @@ from modelcloud.sdk.decorators import DecoratedBackend, Registry, collecting
 from modelcloud.sdk.function import FunctionBackend
 from modelcloud.sdk.inference_service import CLASS_NAME, InferenceServiceBackend
 from modelcloud.sdk.snapshot_import import StagedCode
+from modelcloud.sdk.wsgi import WsgiBackend
 from modelcloud.types import GenerationSpec
 
 ACCEPTED = (
     "accepted: a function under @modelcloud.command, a class InferenceService, a class with "
-    "_model_inference, or a function named as file.py:function"
+    "_model_inference, a function named as file.py:function, or a WSGI application"
 )
 
 #: Parameters by which a web application is told from a function that answers with its inputs.
@@ -70,7 +71,10 @@ def _backend_of(
         return _of_class(found, spec, main)
     if not callable(found):
         raise ModelLoadError(f"{name!r} is a {type(found).__name__}; {ACCEPTED}")
-    if interface := _web_interface(found):
+    interface = _web_interface(found)
+    if interface == "WSGI":
+        return WsgiBackend(found, spec.threads)
+    if interface:
         raise refused(
             f"{name!r} is a web application of the {interface} kind; {ACCEPTED}",
             place_of(found),

@@ -27,6 +27,17 @@ def test_help_names_every_command_and_each_has_its_own(run: Run, command: str) -
     assert f"modelcloud {command}" in said.out
 
 
+@pytest.mark.parametrize("command", ["serve", "update", "rollback", "status"])
+def test_help_says_what_to_write_after_a_flag_and_fits_a_narrow_terminal(
+    run: Run, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = run(command, "--help").out.splitlines()
+    assert max(map(len, lines)) <= 80
+    typed = [line for line in lines if " --" in line and ("<bool>" in line or "<str>" in line)]
+    assert [line.split()[1] for line in typed] == ["--help"]  # which is not ours
+
+
 def test_no_command_is_wrong_usage_and_shows_the_help(run: Run) -> None:
     said = run()
     assert said.status == 2

@@ -20,10 +20,12 @@ FLAGS: list[tuple[list[str], str, Any]] = [
     (["--model-path", "weights"], "model_path", "weights"),
     (["--model-id", "m261"], "service", "m261"),
     (["--python", "/env/bin/python"], "python", "/env/bin/python"),
+    (["--upload-dir", "uploads"], "upload_dir", "uploads"),
     (["--runenv", "dev"], "runenv", "dev"),
     (["--host", "::1"], "host", "::1"),
     (["--port", "0"], "port", 0),
     (["-p", "65535"], "port", 65535),
+    (["--uds", "http.sock"], "uds", "http.sock"),
     (["--replicas", "3"], "replicas", 3),
     (["--threads", "4"], "threads", 4),
     (["--gateways", "2"], "gateways", 2),
@@ -78,6 +80,9 @@ WRONG = [
     ["a.py", "--admin-token", "a", "--admin-token-file", "b"],
     ["a.py", "--admin-token-file", "missing"],
     ["a.py", "--host", ""],
+    ["a.py", "--uds", "s", "--port", "8080"],
+    ["a.py", "--uds", "s", "--host", "127.0.0.1"],
+    ["a.py", "--uds", "s", "--tls-cert", "c", "--tls-key", "k"],
 ]
 
 

@@ -78,7 +78,7 @@ def test_an_update_carries_artifact_strategy_and_token(
         "--token-file", str(token), "--no-wait",
     )  # fmt: skip
     assert said.status == 0, said.err
-    assert said.out == f"rollout r2 accepted; see {server.url}/rollouts/r2\n"
+    assert said.out == f"rollout r2 accepted; modelcloud status {server.url} shows it\n"
     (change,) = server.changes()
     assert change.authorization == "Bearer s3cret"
     assert change.body == {

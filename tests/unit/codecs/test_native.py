@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import math
+import random
+import time
 from typing import Any
 
 import numpy as np
@@ -146,3 +149,102 @@ def test_numpy_values_are_answered_as_numbers() -> None:
 def test_an_answer_without_a_json_form_is_the_models_mistake() -> None:
     with pytest.raises(ModelError, match="no JSON form"):
         codec({"n": number()}, {"x": any_()}).encode(object())
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" * 10_000_000,
+        b"[" + b"[]," * 3_000_000 + b"[]]",
+        b"[" + (b"[" * 99 + b"]" * 99 + b",") * 50_000 + b"0]",
+        b"[" * 80 + (b"[" * 19 + b"]" * 19) * 250_000 + b"]" * 80,
+        b"[" + b'"[",' * 2_000_000 + b"0]",
+        b"[" * 99 + b'"' + b'\\"[' * 3_000_000 + b'"' + b"]" * 99,
+    ],
+    ids=["open", "wide", "chains", "near the limit", "in texts", "in one text"],
+)
+def test_the_depth_of_a_large_body_is_found_faster_than_by_a_loop(body: bytes) -> None:
+    def loop() -> int:
+        depth = deepest = 0
+        in_text = hidden = False
+        for byte in body:
+            if hidden:
+                hidden = False
+            elif in_text:
+                in_text = byte != 0x22
+                hidden = byte == 0x5C
+            elif byte == 0x22:
+                in_text = True
+            elif byte in {0x5B, 0x7B}:
+                depth += 1
+                deepest = max(depth, deepest)
+            elif byte in {0x5D, 0x7D}:
+                depth -= 1
+        return deepest
+
+    start = time.process_time()
+    loop()
+    loop_s = time.process_time() - start
+    start = time.process_time()
+    with contextlib.suppress(UsageError):
+        check_depth(body)
+    assert time.process_time() - start < loop_s / 2
+
+
+def test_the_depth_is_the_one_that_a_parser_counts() -> None:
+    """The shortcuts against the plain definition, on nests of everything that could mislead."""
+    chance = random.Random(7)
+    texts = ['"', "\\", "[", '{"', 'a\\"[', "\n]", "\\\\", ""]
+
+    def grown(height: int) -> Any:
+        if not height or chance.random() < 0.2:
+            return chance.choice([*texts, 1, None])
+        if chance.random() < 0.6:
+            return [grown(height - 1) for _ in range(chance.choice([0, 1, 1, 1, 2]))]
+        return {chance.choice(texts): grown(height - 1)}
+
+    def depth_of(value: Any) -> int:
+        inside = value.values() if isinstance(value, dict) else value
+        if not isinstance(value, (dict, list)):
+            return 0
+        return 1 + max(map(depth_of, inside), default=0)
+
+    for _ in range(2000):
+        value: Any = chance.choice(texts)
+        for _ in range(
+            chance.choice([0, 3, MAX_DEPTH - 2, MAX_DEPTH - 1, MAX_DEPTH, MAX_DEPTH + 5])
+        ):
+            value = [value, grown(3)] if chance.random() < 0.5 else {chance.choice(texts): value}
+        body = json.dumps([*(grown(6) for _ in range(4)), value, *([[]] * 120)]).encode()
+        refused = False
+        try:
+            check_depth(body)
+        except UsageError:
+            refused = True
+        assert refused == (depth_of(json.loads(body)) > MAX_DEPTH), body
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"n":1,"n":2}',
+        b'{"n":1,"s":"a:b","n":2}',
+        b'{"n":1,"s":"x","s" :"y"}',
+        b'{"n":1,"\\u006e":2}',
+        b'{"n":1,"x":[{"a":{"b":1,"b":2}}]}',
+    ],
+)
+def test_a_name_given_twice_is_refused(body: bytes) -> None:
+    typed = codec({"n": number(), "s": text(default=""), "x": any_(default=None)})
+    whole = CommandCodec(Command(name="c", whole_body=True), max_body=1 << 20)
+    for c in (typed, whole):
+        with pytest.raises(UsageError, match="given twice; accepted: each name once"):
+            c.decode(Codec.JSON, body)
+
+
+def test_names_that_only_look_given_twice_are_taken() -> None:
+    c = codec({"s": text(), "x": any_(default=None)})
+    assert c.decode(Codec.JSON, b'{"s":"s:\\"s\\":1"}')["s"] == 's:"s":1'
+    rows = {"s": ":", "x": [{"s": 1, "t": int("9" * 300)}, {"s": 2}]}
+    assert c.decode(Codec.JSON, json.dumps(rows).encode()) == rows
+    assert parse_json(b'{"a":{"a":{"a":1}}}') == {"a": {"a": {"a": 1}}}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from modelcloud.data_types import any as any_
-from modelcloud.data_types import number
+from modelcloud.data_types import array, number, text
 from modelcloud.dataplane.commands import BoundCommand
 from modelcloud.dataplane.proving import check_golden, first_difference, warm_up
 from modelcloud.errors import ModelLoadError
@@ -18,9 +18,10 @@ from modelcloud.sdk.contract import CallKind, Command
 class Doubler:
     """A backend of one command."""
 
-    def __init__(self, *, fails: bool = False, **command: Any) -> None:
+    def __init__(self, *, fails: bool = False, times: float = 2, **command: Any) -> None:
         self.calls: list[Any] = []
         self.fails = fails
+        self.times = times
         self.command = Command(
             name="double",
             **{"inputs": {"n": number(default=2)}, "outputs": {"result": number()}, **command},
@@ -31,7 +32,7 @@ class Doubler:
             self.calls.append(inputs)
             if self.fails:
                 raise RuntimeError("no")
-            return inputs["n"] * 2
+            return inputs["n"] * self.times
 
         return double
 
@@ -48,6 +49,12 @@ def test_without_a_file_each_command_is_warmed_up_with_its_defaults(tmp_path: Pa
 def test_a_made_up_request_that_raises_is_a_warning(tmp_path: Path) -> None:
     (warning,) = warm_up(Doubler(fails=True).bound(), tmp_path)
     assert "RuntimeError: no" in warning
+
+
+def test_a_made_up_requests_answer_that_does_not_fit_is_a_warning(tmp_path: Path) -> None:
+    (warning,) = warm_up(Doubler(outputs={"result": number(max=3)}).bound(), tmp_path)
+    assert "output result: got the number 4; accepted: a number of at most 3" in warning
+    assert warm_up(Doubler(outputs={"result": number(max=4)}).bound(), tmp_path) == []
 
 
 @pytest.mark.parametrize(
@@ -74,6 +81,26 @@ def test_a_written_warm_up_request_must_succeed(tmp_path: Path) -> None:
     assert model.calls == [{"n": 5}, {"n": 2}]
     with pytest.raises(ModelLoadError, match=r"warmup\.jsonl:1: double answered 500"):
         warm_up(Doubler(fails=True).bound(), tmp_path)
+
+
+@pytest.mark.parametrize("outputs", [{"result": text}, {"result": array(number(max=3))}])
+def test_an_answer_that_does_not_fit_its_declaration_fails_a_written_request(
+    tmp_path: Path, outputs: dict[str, Any]
+) -> None:
+    outputs = {name: kind() if isinstance(kind, type) else kind for name, kind in outputs.items()}
+    (tmp_path / "warmup.jsonl").write_text('{"inputs": {"n": 5}}\n')
+    (tmp_path / "golden.jsonl").write_text('{"inputs": {"n": 5}, "expected": 10}\n')
+    with pytest.raises(ModelLoadError, match=r"warmup\.jsonl:1: double: output result: got "):
+        warm_up(Doubler(outputs=outputs).bound(), tmp_path)
+    with pytest.raises(ModelLoadError, match=r"golden\.jsonl:1: double: output result: got "):
+        check_golden(Doubler(outputs=outputs).bound(), tmp_path)
+
+
+def test_a_nan_that_went_out_as_null_fits(tmp_path: Path) -> None:
+    model = Doubler(inputs={"n": number(default=1)}, times=float("inf"))
+    (tmp_path / "golden.jsonl").write_text('{"inputs": {"n": 5}, "expected": null}\n')
+    assert check_golden(model.bound(), tmp_path) == 1
+    assert warm_up(model.bound(), tmp_path) == []
 
 
 @pytest.mark.parametrize(

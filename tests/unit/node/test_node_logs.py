@@ -66,7 +66,7 @@ def test_lines_go_to_console_file_memory_and_subscribers(tmp_path: Path) -> None
     assert seen == [OutputLine(3, 1, "hello"), OutputLine(3, 1, "world")]
     assert console.getvalue().splitlines() == [
         "[worker 3 generation 1] hello", "[worker 3 generation 1] world",
-        "[worker 3 generation 1] later", "[gateway 0] served", "warning: two", "lines \\x1b",
+        "[worker 3 generation 1] later", "[gateway 0] served", "warning: two", "  lines \\x1b",
     ]  # fmt: skip
     files = {p.name: p.read_text().splitlines() for p in (tmp_path / "logs").iterdir()}
     assert set(files) == {"workers.log", "gateways.log", "node.log"}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -40,6 +42,40 @@ def test_what_a_killed_node_left_is_removed_and_what_lives_or_is_foreign_is_not(
         assert set(parent.iterdir()) == {
             foreign, parent / "modelcloud-link", first.path, second.path,
         }  # fmt: skip
+
+
+def test_what_a_killed_node_left_running_is_killed_and_nothing_else(parent: Path) -> None:
+    program = (
+        "import os, subprocess, sys; from modelcloud.node.run_dir import RunDir; r = RunDir()\n"
+        "for tag in (r.path.name + '/w1', r.path.name + '-other/w1'):\n"
+        "    print(subprocess.Popen(['sleep', '600'], start_new_session=True,\n"
+        "          stdout=subprocess.DEVNULL, env={'MODELCLOUD_CHILD': tag}).pid, flush=True)\n"
+        "os.kill(os.getpid(), 9)"
+    )
+    dead = subprocess.run(
+        [sys.executable, "-c", program], env=os.environ, stdout=subprocess.PIPE, check=False
+    )
+    left, others = map(int, dead.stdout.split())
+    try:
+        with RunDir():
+            assert _ends(left)
+            assert not _ended(others)
+    finally:
+        os.kill(others, signal.SIGKILL)
+
+
+def _ended(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].startswith("Z")
+    except OSError:
+        return True
+
+
+def _ends(pid: int) -> bool:
+    give_up = time.monotonic() + 30
+    while not _ended(pid) and time.monotonic() < give_up:
+        time.sleep(0.01)
+    return _ended(pid)
 
 
 def test_a_parent_whose_path_is_too_long_for_sockets_is_passed_over(

@@ -98,6 +98,22 @@ async def test_the_first_rollout_serves_and_is_recorded() -> None:
 
 
 @on_a_loop
+async def test_who_waits_for_a_rollout_finds_that_its_callbacks_were_called() -> None:
+    world = World()
+    world.serve()
+    rollout = world.begin()
+
+    async def told() -> bool:
+        await world.reconciler.wait(rollout.id, 60)
+        return rollout in world.finished
+
+    waiting = asyncio.create_task(told())
+    await asyncio.sleep(0)
+    world.settle()
+    assert await waiting
+
+
+@on_a_loop
 async def test_a_first_rollout_that_fails_leaves_nothing_and_a_second_may_succeed() -> None:
     world = World()
     rollout = world.begin()

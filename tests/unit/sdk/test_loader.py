@@ -166,7 +166,6 @@ def test_the_obvious_thing_of_a_file_is_served(
         ("a = 3", ":a", "'a' is a int"),
         ("class A: ...", ":A", "the class A is none of these"),
         ("def setup(x): ...", ":setup", "an address of the server itself"),
-        ("def app(environ, start_response): ...", ":app", "a web application of the WSGI kind"),
         ("async def app(scope, receive, send): ...", ":app", "a web application of the ASGI kind"),
     ],
 )

@@ -61,6 +61,22 @@ async def test_with_the_token_every_address_answers_its_own_methods_and_no_other
 
 
 @on_a_loop
+async def test_who_guesses_through_a_proxy_does_not_lock_out_who_comes_directly(
+    tmp_path: Path,
+) -> None:
+    world = World(tmp_path, admin_token="secret")
+    await world.serve()
+    for guess in range(MAX_GUESSES + 1):
+        # What the header says is the client's to choose, and gains it no further guesses.
+        wrong = await world.ask(
+            "POST", "/setup", authorization="Bearer wrong", x_forwarded_for=f"10.0.0.{guess}"
+        )
+    assert wrong.status == 429
+    right = await world.ask("POST", "/setup?wait=false", authorization="Bearer secret")
+    assert right.status != 429
+
+
+@on_a_loop
 async def test_ten_wrong_tokens_in_a_minute_are_429_until_it_is_over(tmp_path: Path) -> None:
     world = World(tmp_path, admin_token="secret")
     await world.serve()

@@ -35,6 +35,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ({"python": "/no/such/python"}, "/no/such/python"),
         ({"tls_cert": "c.pem"}, "go together"),
         ({"tls_cert": "c.pem", "tls_key": "k.pem"}, "c.pem"),
+        ({"uds": "s", "tls_cert": "c.pem", "tls_key": "k.pem"}, "uds and tls_cert"),
         ({"artifact_root": "gone"}, "gone"),
         ({"service": "a/b"}, "a/b"),
         ({"service": "setup"}, "address of the server"),
@@ -60,6 +61,15 @@ def test_artifacts_are_named_below_the_targets_folder_unless_told(model: Path, t
     assert checked(ServeConfig(target=target)).artifact_root == str(model.parent)
     told = checked(ServeConfig(target=target, artifact_root="."))
     assert told.artifact_root == str(model.parent.parent)
+
+
+def test_the_upload_area_is_a_folder_that_is_there_and_becomes_absolute(model: Path) -> None:
+    assert checked(ServeConfig(target=str(model))).upload_dir == ""
+    told = checked(ServeConfig(target=str(model), upload_dir="fib"))
+    assert told.upload_dir == str(model.parent)
+    for wrong in ("missing", str(model)):
+        with pytest.raises(UsageError, match=r"upload_dir: .* is no folder"):
+            checked(ServeConfig(target=str(model), upload_dir=wrong))
 
 
 @pytest.mark.parametrize(

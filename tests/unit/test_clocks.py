@@ -1,0 +1,66 @@
+"""Deadlines rest on the monotonic clock: setting the machine's time moves none of them."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import modelcloud
+
+ROOT = Path(modelcloud.__file__).parent
+
+#: What tells the time of day, and where people are told it.
+WALL = {
+    ("time", "time"), ("time", "time_ns"), ("time", "localtime"), ("datetime", "now"),
+    ("datetime", "utcnow"), ("datetime", "today"), ("date", "today"),
+}  # fmt: skip
+FOR_PEOPLE = {
+    "node/logs.py": "stamps of log lines",
+    "dataplane/hub.py": "stamps of the access log",
+    "rollout/reconciler.py": "when a rollout was accepted, started and finished",
+}
+
+
+def wall_clocks(source: str) -> set[str]:
+    """The calls in a file that tell the time of day."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name | ast.Attribute):
+            base = node.value.id if isinstance(node.value, ast.Name) else node.value.attr
+            if (base, node.attr) in WALL:
+                found.add(f"{base}.{node.attr}")
+        elif isinstance(node, ast.ImportFrom):
+            names = [alias.name for alias in node.names if (node.module, alias.name) in WALL]
+            found |= {f"{node.module}.{name}" for name in names}
+    return found
+
+
+def test_only_what_people_read_tells_the_time_of_day() -> None:
+    using = {
+        str(path.relative_to(ROOT))
+        for path in ROOT.rglob("*.py")
+        if wall_clocks(path.read_text("utf-8"))
+    }
+    assert using == set(FOR_PEOPLE)
+
+
+def test_a_rollouts_wall_clock_goes_into_its_record_and_nowhere_else() -> None:
+    tree = ast.parse((ROOT / "rollout/reconciler.py").read_text("utf-8"))
+    calls = [
+        node for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "self._wall"
+    ]  # fmt: skip
+    kept = [
+        node.value for node in ast.walk(tree)
+        if (isinstance(node, ast.Assign) and ast.unparse(node.targets[0]).endswith("_at"))
+        or (isinstance(node, ast.keyword) and str(node.arg).endswith("_at"))
+    ]  # fmt: skip
+    assert calls
+    assert all(call in kept for call in calls)
+
+
+def test_the_look_finds_what_it_looks_for() -> None:
+    assert wall_clocks("import time\nx = time.time() + 5") == {"time.time"}
+    assert wall_clocks("from time import time") == {"time.time"}
+    assert wall_clocks("import datetime\ndatetime.datetime.now()") == {"datetime.now"}
+    assert wall_clocks("import time\ntime.monotonic()") == set()
