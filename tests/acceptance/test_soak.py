@@ -114,5 +114,5 @@ def test_the_detector_sees_what_really_leaks() -> None:
                 seen.append((step, footprint(process.pid)))
         process.stdin.close()
     found = growth(seen, kb_per_step=KB_PER_UPDATE, count_change=COUNT_CHANGE)
-    assert set(found) == {"rss_kb", "pss_kb", "fds", "threads", "zombies"}, found
+    assert set(found) == {"rss_kb", "anonymous_kb", "fds", "threads", "zombies"}, found
     assert growth(seen, kb_per_step=1e9, count_change=10**9) == {}

@@ -11,14 +11,17 @@ class Footprint(NamedTuple):
     """One process at one moment."""
 
     rss_kb: int
-    pss_kb: int
+    anonymous_kb: int
     fds: int
     threads: int
     zombies: int
 
 
 def footprint(pid: int) -> Footprint:
-    """What the process holds now; zombies are its unreaped children."""
+    """What the process holds now; zombies are its unreaped children.
+
+    Proportional memory (PSS) is no measure here: it changes as others map the same libraries.
+    """
     proc = Path(f"/proc/{pid}")
     memory = {
         name.rstrip(":"): int(rest[0])
@@ -26,7 +29,7 @@ def footprint(pid: int) -> Footprint:
     }
     return Footprint(
         rss_kb=memory["Rss"],
-        pss_kb=memory["Pss"],
+        anonymous_kb=memory["Anonymous"],
         fds=len(list((proc / "fd").iterdir())),
         threads=len(list((proc / "task").iterdir())),
         zombies=sum(state == "Z" for state in _states_of_children(pid)),
@@ -70,7 +73,7 @@ def growth(
         count_change: bound on the change of everything that is counted, first to last third.
     """
     found: dict[str, float] = {}
-    for name in ("rss_kb", "pss_kb"):
+    for name in ("rss_kb", "anonymous_kb"):
         rising = slope([(step, getattr(footprint, name)) for step, footprint in seen])
         if rising >= kb_per_step:
             found[name] = rising

@@ -85,6 +85,10 @@ def nginx(
         bool,
         typer.Option("--expose-admin", metavar="", help="Pass on /setup, /meta, /metrics … too."),
     ] = False,
+    web_app: Annotated[
+        bool,
+        typer.Option("--web-app", metavar="", help="TARGET is a WSGI application: / is its own."),
+    ] = False,
     output: Output = None,
 ) -> None:
     """Write an nginx site. Takes TARGET and every option of `modelcloud serve`."""
@@ -92,7 +96,13 @@ def nginx(
     from modelcloud.serve.settings import checked
 
     config, _ = _parsed(context.args)
-    text = site(checked(config), listen=listen, server_name=server_name, expose_admin=expose_admin)
+    text = site(
+        checked(config),
+        listen=listen,
+        server_name=server_name,
+        expose_admin=expose_admin,
+        web_app=web_app,
+    )
     _write(text, output)
 
 

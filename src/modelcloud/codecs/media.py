@@ -17,6 +17,7 @@ class Codec(IntEnum):
     EVENT_STREAM = 3
     BINARY = 4
     FORM = 5  # application/x-www-form-urlencoded
+    SITE = 6  # an answer: u32 length of the msgpack'd headers, the headers, then the body
 
 
 CODEC_MASK = 0x3F

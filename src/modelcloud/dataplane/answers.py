@@ -9,16 +9,22 @@ from collections import deque
 from time import monotonic
 from typing import Any, Protocol
 
+import msgspec
+
 from modelcloud.codecs.media import Codec
 from modelcloud.config import Limits
 from modelcloud.dataplane import responses
 from modelcloud.dataplane.exchange import Exchange
-from modelcloud.dataplane.messages import AdminResponse
+from modelcloud.dataplane.messages import LENGTH, AdminResponse
 from modelcloud.dataplane.routes import Lookup
 
 #: Bodies and answers up to this size are not counted against `Limits.buffered`: `connections`
 #: and `pipeline` bound them.
 SMALL_BODY = 64 * 1024
+
+
+_JSON = int(Codec.JSON)  # once: an enumeration's attributes are slow
+_site_headers = msgspec.msgpack.Decoder(list[tuple[str, str]])
 
 
 class Hub(Protocol):
@@ -72,11 +78,34 @@ class OrderedAnswers:
         exchange.body = b""  # a worker that is late with it may hold the exchange for long
         self._write_whole(exchange, status, self._head(exchange, status, codec, extra), body)
 
+    def write_site(self, exchange: Exchange, status: int, answer: bytes, model_head: bytes) -> None:
+        """Write a web application's answer, with the headers it chose (`Codec.SITE`)."""
+        (size,) = LENGTH.unpack_from(answer)
+        start = LENGTH.size + size
+        try:
+            headers = _site_headers.decode(answer[LENGTH.size : start])
+            lines = responses.header_lines(headers)
+        except (ValueError, msgspec.MsgspecError):
+            exchange.fail(502, "the application answered with headers that HTTP does not have")
+            return
+        exchange.finished = True
+        exchange.body = b""
+        head = b"HTTP/1.1 %d %b\r\ndate: %b\r\n%b%b%bx-request-id: %b\r\n" % (
+            status,
+            responses.REASONS.get(status, b"Unknown"),
+            self.hub.date,
+            lines,
+            model_head,
+            exchange.head,
+            exchange.request_id,
+        )
+        self._write_whole(exchange, status, head, answer[start:])
+
     def _write_whole(self, exchange: Exchange, status: int, head: bytes, body: bytes) -> None:
         if exchange.log is not None:
             self.hub.log_access(exchange, status, len(body))
         rest = b""
-        if status == 204:
+        if status in {204, 304} or (exchange.head_only and b"\r\ncontent-length:" in head):
             data = head + b"\r\n"
         elif exchange.head_only:
             data = b"%bcontent-length: %d\r\n\r\n" % (head, len(body))
@@ -120,7 +149,7 @@ class OrderedAnswers:
 
     def _head(self, exchange: Exchange, status: int, codec: int, extra: bytes) -> bytes:
         hub = self.hub
-        if status == 200 and codec == Codec.JSON:
+        if status == 200 and codec == _JSON:
             first = hub.ok_head
         else:
             first = b"HTTP/1.1 %d %b\r\ndate: %b\r\ncontent-type: %b\r\n" % (

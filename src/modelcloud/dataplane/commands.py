@@ -11,20 +11,23 @@ import json
 import sys
 import traceback
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 
 from modelcloud.codecs.media import FLAG_NAN, Codec
 from modelcloud.codecs.native import CommandCodec
-from modelcloud.dataplane.frames import MAX_ANSWER
+from modelcloud.dataplane.batching import BatchQueue
+from modelcloud.dataplane.messages import LENGTH
 from modelcloud.dataplane.request_view import view_of
-from modelcloud.errors import ModelcloudError, ModelError
-from modelcloud.sdk.contract import Backend, CallKind, Command
+from modelcloud.errors import ModelcloudError
+from modelcloud.sdk.contract import Backend, CallKind, Command, Response
 
 #: From this mean time a call on, what is already answered is written before the next one runs.
 SLOW_S = 0.0005
+
+JSON_WITH_NAN = Codec.JSON | FLAG_NAN
 
 Answer = tuple[int, int, bytes]  # status, codec, body
 
@@ -33,7 +36,8 @@ class BoundCommand:
     """One command of a loaded backend.
 
     Attributes:
-        mean_s: running mean of the time a call took, seconds.
+        mean_s: running mean of the time a call took, seconds; kept by the executor.
+        batches: the requests that wait for a call of many; None for a command that takes one.
     """
 
     def __init__(self, command: Command, backend: Backend, *, max_body: int, runenv: str) -> None:
@@ -41,6 +45,7 @@ class BoundCommand:
         self.kind = command.kind
         self.codec = CommandCodec(command, max_body)
         self.handler: Callable[[Any], Any] = backend.handler(command.name)
+        self.batches = BatchQueue(command, self.handler) if command.batch is not None else None
         self.mean_s = 0.0
         self._dev = runenv == "dev"
         self._max_body = max_body
@@ -50,16 +55,17 @@ class BoundCommand:
         """Whether a call takes long enough that others should not wait behind it unwritten."""
         return self.mean_s > SLOW_S
 
-    def took(self, seconds: float) -> None:
-        """Count how long a call was."""
-        self.mean_s += (seconds - self.mean_s) * 0.1
-
     def call(self, codec: int, body: Any) -> Any:
         """Call the function with what a request holds; what it returns is as `kind` says.
 
         Raises:
             UsageError: the request does not fit.
         """
+        if self.batches is not None:
+            (result,) = self.batches.call([self.codec.decode(codec, body)])
+            if isinstance(result, BaseException):
+                raise result
+            return result
         if not self.command.with_request:
             return self.handler(self.codec.decode(codec, body))
         if isinstance(body, bytes):  # it waited for a generation that has more of the request
@@ -72,9 +78,42 @@ class BoundCommand:
             result = self.call(codec, body)
             if self.kind is CallKind.GENERATOR:
                 result = last_of(result)
-            return self._encoded(result)
+            elif self.command.whole_site:
+                return site_answer(result)
+            encoded, nan = self.codec.encode(result)
         except BaseException as error:  # SystemExit too costs only this request
             return self.failure(error)
+        return 200, JSON_WITH_NAN if nan else Codec.JSON, encoded
+
+    def run_batch(self, requests: Sequence[tuple[int, bytes]]) -> list[Answer]:
+        """As `run`, for many requests (codec and body of each) in one call.
+
+        One that does not fit fails alone. For commands that have `batches` only.
+        """
+        assert self.batches is not None
+        answers: dict[int, Answer] = {}
+        inputs: dict[int, Any] = {}
+        for number, (codec, body) in enumerate(requests):
+            try:
+                inputs[number] = self.codec.decode(codec, body)
+            except Exception as error:  # noqa: PERF203 — each fails alone
+                answers[number] = self.failure(error)
+        results = self.batches.call(list(inputs.values())) if inputs else []
+        for number, result in zip(inputs, results, strict=True):
+            if isinstance(result, BaseException):
+                answers[number] = self.failure(result)
+            else:
+                answers[number] = self._encoded(result)
+        return [answers[number] for number in range(len(requests))]
+
+    def _encoded(self, result: Any) -> Answer:
+        try:
+            if isinstance(result, Response):
+                return site_answer(result)
+            encoded, nan = self.codec.encode(result)
+        except Exception as error:
+            return self.failure(error)
+        return 200, JSON_WITH_NAN if nan else Codec.JSON, encoded
 
     async def run_async(self, codec: int, body: Any) -> Answer:
         """As `run`, for a coroutine or an asynchronous generator's last value."""
@@ -85,17 +124,11 @@ class BoundCommand:
                     pass
             else:
                 result = await self.call(codec, body)
-            return self._encoded(result)
         except asyncio.CancelledError:  # the caller knows whether it was meant
             raise
         except BaseException as error:  # SystemExit too costs only this request
             return self.failure(error)
-
-    def _encoded(self, result: Any) -> Answer:
-        body, nan = self.codec.encode(result)
-        if len(body) > MAX_ANSWER:
-            raise ModelError(f"an answer of {len(body)} bytes; accepted up to {MAX_ANSWER}")
-        return 200, Codec.JSON | FLAG_NAN if nan else Codec.JSON, body
+        return self._encoded(result)
 
     def failure(self, error: BaseException) -> Answer:
         """What the client gets for an exception; the log gets all of it under an id.
@@ -130,6 +163,12 @@ def _json(body: dict[str, Any]) -> bytes:
         return msgspec.json.encode(body, enc_hook=str)
     except UnicodeEncodeError:
         return json.dumps(body, default=str).encode()
+
+
+def site_answer(response: Response) -> Answer:
+    """A web application's own response, with its status and headers."""
+    headers = msgspec.msgpack.encode(list(response.headers))
+    return response.status, Codec.SITE, LENGTH.pack(len(headers)) + headers + response.body
 
 
 def last_of(values: Any) -> Any:

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from modelcloud.dataplane.metrics import Counters
 
 
+_REQUEST = int(Kind.REQUEST)  # once: an enumeration's attributes are slow
+_SITE = int(Codec.SITE)
+
+
 class Exchange:
     """A request from its last byte until its answer is written, or nobody waits for it.
 
@@ -36,6 +40,8 @@ class Exchange:
         accounted: bytes counted against the gateway's limit for bytes held.
         log: method and path for the access log; None without one.
     """
+
+    rid: int
 
     __slots__ = (
         "accounted",
@@ -80,7 +86,7 @@ class Exchange:
         self.deadline = 0.0
         self.idempotent = True
         self.codec = 0
-        self.kind: int = Kind.REQUEST
+        self.kind = _REQUEST
         self.head_only = False
         self.finished = False
         self.ended = False
@@ -89,7 +95,6 @@ class Exchange:
         self.unsent = 0
         self.queue: deque[Exchange] | None = None
         self.link: WorkerLink | None = None
-        self.rid = 0
         self.tries = 0
         self.accounted = 0
         self.counters: Counters | None = None
@@ -99,7 +104,10 @@ class Exchange:
         """Answer with a worker's whole response."""
         connection = self.connection
         if connection is not None and not self.finished:
-            connection.write_answer(self, status, codec, body, model_head)
+            if codec == _SITE:
+                connection.write_site(self, status, body, model_head)
+            else:
+                connection.write_answer(self, status, codec, body, model_head)
 
     def fail(self, status: int, message: str, *, extra: bytes = b"", **fields: object) -> None:
         """Answer with an error of the gateway's own, or break off an answer already begun."""

@@ -9,29 +9,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from modelcloud.codecs.media import FLAG_STREAM, Codec
+from modelcloud.codecs.media import FLAG_STREAM
+from modelcloud.dataplane.batching import BatchQueue
 from modelcloud.dataplane.commands import Answer, BoundCommand
-from modelcloud.dataplane.frames import (
-    HEADER_SIZE,
-    MAX_ANSWER,
-    Kind,
-    pack_header,
-    unpack_header,
-)
-from modelcloud.dataplane.messages import LENGTH
-from modelcloud.dataplane.request_view import read_plain, read_request
+from modelcloud.dataplane.frames import MAX_ANSWER
 from modelcloud.dataplane.stream import Stream
 from modelcloud.sdk.contract import CallKind
 
+if TYPE_CHECKING:
+    from modelcloud.dataplane.gateway_link import GatewayLink
+
 #: How long requests are run before the sockets are looked at again.
 SLICE_S = 0.001
+#: Requests of commands that take one at a time, for each thread: one runs, one is next.
+MIN_CREDIT = 2
 #: Requests a gateway may put into a worker whose commands wait for others (`async def`).
 ASYNC_CREDIT = 64
 
@@ -49,18 +47,18 @@ class Executor:
         self.jobs: deque[Job] = deque()
         self.busy_since = 0.0  # monotonic; 0 while no call is running
         self._threads = ThreadPoolExecutor(threads, "model") if threads > 1 else None
-        waits = any(c.kind in {CallKind.COROUTINE, CallKind.ASYNC_GENERATOR} for c in commands)
-        credit = ASYNC_CREDIT if waits else 2 * threads
-        names = [bound.command.name for bound in commands]
-        in_order = [c.command.name for c in commands if c.kind is CallKind.VALUE]
-        self.hello = msgspec.msgpack.encode((names, credit, [] if self._threads else in_order))
-        self._scheduled = False
+        self._batching = [(c, c.batches) for c in commands if c.batches is not None]
+        self._batches_running = 0  # on threads
+        self._concurrent = threads
+        self.hello = msgspec.msgpack.encode(_hello(commands, threads))
+        self.scheduled = False  # `run` is due on the next turn of the event loop
+        self._woken: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def finish(self) -> None:
         """Answer all that was received, then hang up."""
-        while self.jobs or any(  # noqa: ASYNC110 — work ends in many ways
+        while self._waiting() or any(  # noqa: ASYNC110 — work ends in many ways
             link.running or link.streams or link.transport.get_write_buffer_size()
             for link in self.links
         ):
@@ -69,9 +67,22 @@ class Executor:
             link.flush()
             link.transport.close()
 
+    def _waiting(self) -> bool:
+        batches = any(batches.waiting for _, batches in self._batching)
+        return bool(self.jobs or batches or self._batches_running)
+
+    def forget(self, link: GatewayLink, rid: int | None = None) -> bool:
+        """Drop what waits from a gateway, all or one request; whether there was anything."""
+        found = False
+        for waiting in (self.jobs, *(batches.waiting for _, batches in self._batching)):
+            for job in [job for job in waiting if job[0] is link and rid in {None, job[1]}]:
+                waiting.remove(job)
+                found = True
+        return found
+
     def run(self) -> None:
         """Run waiting requests for a slice of time."""
-        self._scheduled = False
+        self.scheduled = False
         now = monotonic()
         end = now + SLICE_S
         jobs = self.jobs
@@ -79,7 +90,9 @@ class Executor:
         while jobs:
             link, rid, command, codec, body = jobs[0]
             kind = command.kind
-            if kind is CallKind.VALUE and self._threads is None:
+            if command.batches is not None:
+                command.batches.put(jobs.popleft(), now)
+            elif kind is CallKind.VALUE and self._threads is None:
                 if unwritten and command.slow:
                     break  # let the event loop write what is finished, then come back
                 jobs.popleft()
@@ -87,7 +100,7 @@ class Executor:
                 link.answer(rid, command.run(codec, body))
                 self.busy_since = 0.0
                 now = monotonic()
-                command.took(now - began)
+                command.mean_s += (now - began - command.mean_s) * 0.1
                 unwritten = True
             else:
                 jobs.popleft()
@@ -95,15 +108,64 @@ class Executor:
                 now = monotonic()
             if now > end:
                 break
+        for command, batches in self._batching:
+            if batches.waiting and not unwritten:
+                unwritten = self._batch(command, batches, now)
         for link in self.links:
             link.flush()
-        if jobs:
+        if jobs or (unwritten and self._waiting()):
             self.schedule()
+
+    def _batch(self, command: BoundCommand, batches: BatchQueue, now: float) -> bool:
+        """Run a batch if one is due, else look again when it is; whether there are answers."""
+        delay = batches.due_in(now)
+        if delay > 0:
+            if self._woken is None:
+                self._woken = self._loop.call_later(delay, self._wake)
+            return False
+        if self._threads is not None and self._batches_running >= self._concurrent:
+            return False  # `_batch_done` looks again
+        items: list[Job] = batches.take()
+        requests = [(codec, body) for *_, codec, body in items]
+        if self._threads is not None:
+            self._batches_running += 1
+            self._threads.submit(command.run_batch, requests).add_done_callback(
+                lambda done: self._loop.call_soon_threadsafe(
+                    self._batch_done, batches, items, now, done.result()
+                )
+            )
+            return False
+        began = self.busy_since = monotonic()
+        answers = command.run_batch(requests)
+        self.busy_since = 0.0
+        self._answer_batch(batches, items, began, answers)
+        return True
+
+    def _batch_done(
+        self, batches: BatchQueue, items: list[Job], began: float, answers: list[Answer]
+    ) -> None:
+        self._batches_running -= 1
+        self._answer_batch(batches, items, began, answers)
+        self.run()
+
+    def _answer_batch(
+        self, batches: BatchQueue, items: list[Job], began: float, answers: list[Answer]
+    ) -> None:
+        for (link, rid, *_), answer in zip(items, answers, strict=True):
+            link.answer(rid, answer)
+        batches.ran(len(items), began, monotonic())
+        # On the turn after next the sockets have been read once, and nobody can have reacted to
+        # these answers yet.
+        self._loop.call_soon(self._loop.call_soon, batches.look)
+
+    def _wake(self) -> None:
+        self._woken = None
+        self.run()
 
     def schedule(self) -> None:
         """Have `run` called on the next turn of the event loop."""
-        if not self._scheduled:
-            self._scheduled = True
+        if not self.scheduled:
+            self.scheduled = True
             self._loop.call_soon(self.run)
 
     def _start(
@@ -237,135 +299,15 @@ class Executor:
                 await values.aclose()  # type: ignore[union-attr]
 
 
-class GatewayLink(asyncio.Protocol):
-    """The frames from and to one gateway."""
-
-    def __init__(self, executor: Executor) -> None:
-        self.executor = executor
-        self.transport: Any = None
-        self.running: dict[int, asyncio.Task[None] | Future[Answer]] = {}
-        self.streams: dict[int, Stream] = {}
-        self._out: list[bytes] = []
-        self._partial = bytearray()
-        self._need = 0
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Say what this worker offers."""
-        self.transport = transport
-        self.executor.links.add(self)
-        self.frame(0, Kind.HELLO, Codec.BINARY, 0, self.executor.hello)
-        self.flush()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The gateway died or retired this worker: nobody waits for what it had asked."""
-        executor = self.executor
-        executor.links.discard(self)
-        self._out.clear()
-        executor.jobs = deque(job for job in executor.jobs if job[0] is not self)
-        for rid in self.running.keys() | self.streams.keys():
-            self.cancel(rid)
-
-    def data_received(self, data: bytes) -> None:
-        """Frames, as many as the gateway wrote at once."""
-        partial = self._partial
-        if partial:
-            partial += data
-            if len(partial) < self._need:
-                return
-            data = bytes(partial)
-            partial.clear()
-        executor = self.executor
-        commands = executor.commands
-        jobs = executor.jobs
-        offset = 0
-        size = len(data)
-        while size - offset >= HEADER_SIZE:
-            length, rid, kind, codec, number = unpack_header(data, offset)
-            if length > executor.max_frame:
-                self.transport.abort()  # what comes now is no frame of a gateway
-                return
-            start = offset + HEADER_SIZE
-            end = start + length
-            if size < end:
-                break
-            offset = end
-            if kind == Kind.REQUEST:
-                if number < len(commands):
-                    jobs.append((self, rid, commands[number], codec, data[start:end]))
-                else:
-                    self.unknown(rid)
-            else:
-                self._special(kind, rid, codec, number, data[start:end])
-        if offset < size:
-            partial += data[offset:] if offset else data
-            self._need = HEADER_SIZE
-            if len(partial) >= HEADER_SIZE:
-                self._need += unpack_header(partial, 0)[0]
-        if jobs and not executor._scheduled:  # noqa: SLF001 — the two halves of one thing
-            executor.run()
-
-    def _special(self, kind: int, rid: int, codec: int, number: int, body: bytes) -> None:
-        executor = self.executor
-        if kind == Kind.REQUEST_WITH_META:
-            if number >= len(executor.commands):
-                self.unknown(rid)
-                return
-            command = executor.commands[number]
-            if command.command.with_request:
-                request = read_request(body, codec, executor.max_body)
-                executor.jobs.append((self, rid, command, codec & FLAG_STREAM, request))
-            else:  # it waited for a generation whose command is not what it was routed for
-                executor.jobs.append((self, rid, command, *read_plain(body, codec)))
-        elif kind == Kind.CANCEL:
-            self.cancel(rid)
-        elif kind == Kind.CREDIT and rid in self.streams:
-            executor.credit(self.streams[rid], LENGTH.unpack(body)[0])
-
-    def cancel(self, rid: int) -> None:
-        """Give up a request if it can be given up, and say that it is over."""
-        for job in self.executor.jobs:
-            if job[0] is self and job[1] == rid:
-                self.executor.jobs.remove(job)
-                self.over(rid)
-                break
-        running = self.running.get(rid)
-        if isinstance(running, asyncio.Task):
-            del self.running[rid]  # tells it that nobody waits any more
-        if running is not None:
-            running.cancel()
-            return
-        stream = self.streams.pop(rid, None)
-        if stream is not None:
-            with contextlib.suppress(BaseException):  # whatever the generator does at its end
-                stream.values.close()
-            self.over(rid)
-        self.flush_soon()
-
-    def unknown(self, rid: int) -> None:
-        """No such command: the table and this worker were never of one mind."""
-        self.answer(rid, (404, Codec.JSON, b'{"error":"this worker has no such command"}'))
-        self.flush_soon()
-
-    def over(self, rid: int) -> None:
-        """Nothing more comes for this request."""
-        self.frame(rid, Kind.END, Codec.JSON, 499, b"")
-
-    def answer(self, rid: int, answer: Answer) -> None:
-        """A whole answer."""
-        status, codec, body = answer
-        self._out += (pack_header(len(body), rid, Kind.RESPONSE, codec, status), body)
-
-    def frame(self, rid: int, kind: Kind, codec: int, status: int, body: bytes) -> None:
-        """Any other frame."""
-        self._out += (pack_header(len(body), rid, kind, codec, status), body)
-
-    def flush(self) -> None:
-        """Write all that is due."""
-        if self._out:
-            if not self.transport.is_closing():
-                self.transport.write(b"".join(self._out))
-            self._out.clear()
-
-    def flush_soon(self) -> None:
-        """Write together with what else finishes in this turn of the event loop."""
-        asyncio.get_running_loop().call_soon(self.flush)
+def _hello(commands: Sequence[BoundCommand], threads: int) -> tuple[list[str], int, list[str]]:
+    """What a gateway is to know: names in order, requests to hold at least, blocking commands."""
+    credit = MIN_CREDIT * threads
+    blocking = []
+    for bound in commands:
+        if bound.kind in {CallKind.COROUTINE, CallKind.ASYNC_GENERATOR}:
+            credit = max(credit, ASYNC_CREDIT)
+        elif bound.command.batch is not None:
+            credit = max(credit, (1 + threads) * bound.command.batch.max_size)
+        elif bound.kind is CallKind.VALUE and threads == 1:
+            blocking.append(bound.command.name)
+    return [bound.command.name for bound in commands], credit, blocking

@@ -40,8 +40,7 @@ class HttpConnection(OrderedAnswers, asyncio.Protocol):
         self.parser = httptools.HttpRequestParser(self)
         self.in_body = False
         self.head_fed = 0  # bytes read of a head, chunk extension or trailer that goes on
-        self.accounted = 0
-        self.size = 0
+        self.accounted = self.size = 0
         self.taking_up = False
 
     # ---- connection events
@@ -55,7 +54,6 @@ class HttpConnection(OrderedAnswers, asyncio.Protocol):
             hub.connections.add(self)
             return
         if len(hub.turned_away) >= MAX_TURNED_AWAY:
-            self.closing = True
             hub.count_rejected("connections")
             self.transport.abort()
             return
@@ -100,7 +98,10 @@ class HttpConnection(OrderedAnswers, asyncio.Protocol):
             return
         self.head_fed += len(data)
         try:
-            self._feed(data)
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                self._feed_without_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserCallbackError as error:  # a mistake in this package
             asyncio.get_running_loop().call_exception_handler(
                 {"message": "a request could not be taken", "exception": error.__context__ or error}
@@ -118,18 +119,12 @@ class HttpConnection(OrderedAnswers, asyncio.Protocol):
         if len(self.pending) >= self.hub.limits.pipeline:
             self.pause_reading()
 
-    def _feed(self, data: bytes) -> None:
-        """Parse; a request that offers another protocol is parsed again without that offer.
+    def _feed_without_upgrade(self, rest: bytes) -> None:
+        """Parse a request that offers another protocol again without that offer.
 
         The parser takes even its body for the other protocol: a POST of Java's client loses it.
         """
         while True:
-            try:
-                self.parser.feed_data(data)
-            except httptools.HttpParserUpgrade as upgrade:
-                rest = data[upgrade.args[0] :]
-            else:
-                return
             if not self.in_message:  # CONNECT: it was answered, and what follows is for others
                 self.refused = self.closing = True
                 if not self.pending:
@@ -141,6 +136,12 @@ class HttpConnection(OrderedAnswers, asyncio.Protocol):
             lines += [b"%b: %b" % h for h in self.headers if h[0].lower() != b"upgrade"]
             data = b"\r\n".join([*lines, b"", rest])
             self.parser = httptools.HttpRequestParser(self)
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:  # of a request behind it
+                rest = data[upgrade.args[0] :]
+            else:
+                return
 
     # ---- parser events
 
@@ -153,9 +154,7 @@ class HttpConnection(OrderedAnswers, asyncio.Protocol):
         self.since = monotonic()
         self.url = b""
         self.pieces: list[bytes | bytearray] = []
-        self.size = 0
-        self.accounted = 0
-        self.head_size = 0
+        self.accounted = self.size = self.head_size = 0
         self.host: bytes | None = None
         self.ctype: bytes | None = None
         self.encoding: bytes | None = None
@@ -330,6 +329,7 @@ class HttpConnection(OrderedAnswers, asyncio.Protocol):
             wants_stream=self.wants_stream and self.parser.get_http_version() != "1.0",
             preflight=self._admits_origin(),
             peer=address_of(self.transport),
+            scheme="https" if self.transport.get_extra_info("sslcontext") else "http",
         )
 
     def _admits_origin(self) -> bool:

@@ -24,7 +24,7 @@ from modelcloud.dataplane.metrics import Counters
 from modelcloud.dataplane.peer import address_of, user_of
 from modelcloud.dataplane.pool import Pool
 from modelcloud.dataplane.router import RequestHead
-from modelcloud.dataplane.routes import HEALTHZ, Endpoint, Lookup
+from modelcloud.dataplane.routes import HEALTHZ, SITE_METHODS, Endpoint, Lookup
 
 CONNECT_TIMEOUT_S = 5.0
 #: How long a switch waits for a worker's hello. One in a long call says it afterwards, and gets its
@@ -133,6 +133,8 @@ class Gateway:
                 endpoints += [
                     Endpoint(path, route.methods, route=route, pool=pool) for path in route.paths
                 ]
+                if route.whole_site:
+                    endpoints.append(Endpoint("", SITE_METHODS, route=route, pool=pool))
         self.lookup = Lookup(endpoints)
         for service in table.services:
             live = [self._links[w.id] for w in service.workers if w.id in self._links]

@@ -39,6 +39,7 @@ LARGE_BODY = 64 * 1024
 #: Request ids are 32 bits wide and come round again.
 ID_MASK = 0xFFFFFFFF
 
+_RESPONSE = int(Kind.RESPONSE)  # once: an enumeration's attributes are slow
 _hello = msgspec.msgpack.Decoder(tuple[list[str], int, list[str]])
 
 
@@ -111,7 +112,7 @@ class WorkerLink(asyncio.Protocol):
             if size < end:
                 break
             offset = end
-            if kind == Kind.RESPONSE:
+            if kind == _RESPONSE:
                 exchange = inflight.pop(rid, None)
                 if exchange is None:
                     continue

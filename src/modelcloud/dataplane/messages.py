@@ -106,6 +106,7 @@ class CommandRoute(msgspec.Struct, frozen=True, kw_only=True):
         idempotent: whether a request may be tried again when its worker died.
         streams: whether it can answer as an event stream.
         with_meta: whether the worker wants method, headers and query too.
+        whole_site: a web application: it answers every path that is nobody else's, by any method.
     """
 
     service: str
@@ -116,6 +117,7 @@ class CommandRoute(msgspec.Struct, frozen=True, kw_only=True):
     idempotent: bool = True
     streams: bool = False
     with_meta: bool = False
+    whole_site: bool = False
 
 
 class AdminRoute(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,6 +125,7 @@ class AdminRoute(msgspec.Struct, frozen=True, kw_only=True):
 
     path: str
     methods: tuple[str, ...]
+    yields: bool = False  # to a web application, which has such pages of its own
 
 
 class ServiceRoutes(msgspec.Struct, frozen=True, kw_only=True):
@@ -267,6 +270,8 @@ class RequestMeta(msgspec.Struct, frozen=True, kw_only=True):
     path: str
     query: str
     headers: list[tuple[str, str]]
+    scheme: str = "http"
+    peer: str = ""
 
 
 ToWorker: TypeAlias = Load | Ping | Stop

@@ -24,6 +24,9 @@ class RequestView:
     def __init__(self, meta: RequestMeta, body: bytes, *, gzipped: bool, max_body: int) -> None:
         self.method = meta.method
         self.path = meta.path
+        self.query = meta.query
+        self.scheme = meta.scheme
+        self.peer = meta.peer
         self._meta = meta
         self._body = body
         self._gzipped = gzipped
@@ -39,7 +42,7 @@ class RequestView:
         """The last value of each name."""
         return dict(parse_qsl(self._meta.query, keep_blank_values=True))
 
-    async def body(self) -> bytes:
+    def read(self) -> bytes:
         """The body, expanded if it was gzip'd.
 
         Raises:
@@ -49,6 +52,10 @@ class RequestView:
             self._body = inflate(self._body, self._max_body)
             self._gzipped = False
         return self._body
+
+    async def body(self) -> bytes:
+        """As `read`."""
+        return self.read()
 
     async def json(self) -> Any:
         """The body as JSON; without a body, the query's values.

@@ -5,6 +5,7 @@ Must never: decide anything; it turns a status, headers and a body into bytes.
 
 from __future__ import annotations
 
+import re
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any
@@ -14,6 +15,9 @@ import msgspec
 from modelcloud.codecs.media import Codec
 
 REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 CONTENT_TYPES: dict[int, bytes] = {
     Codec.JSON: b"application/json",
@@ -44,15 +48,15 @@ def chunk(data: bytes) -> bytes:
 
 
 def header_lines(headers: list[tuple[str, str]]) -> bytes:
-    """Header lines from the node's own code. A line break inside a value would start a new header.
+    """Header lines. A line break inside a value would start a new header.
 
     Raises:
-        ValueError: a name or value holds a control character.
+        ValueError: a name is no token (RFC 9110, 5.6.2), or a value holds a control character.
     """
     out = []
     for name, value in headers:
         line = f"{name}: {value}"
-        if not line.isprintable():
-            raise ValueError(f"header {name!r} holds a control character")
+        if not _TOKEN.fullmatch(name) or _CONTROL.search(value):
+            raise ValueError(f"header {name!r} has a name or a value that HTTP does not have")
         out.append(line.encode("latin-1", "replace") + b"\r\n")
     return b"".join(out)

@@ -17,6 +17,8 @@ from modelcloud.dataplane.messages import LENGTH, RequestMeta
 from modelcloud.dataplane.routes import Endpoint, normalise
 
 _FORM = b"application/x-www-form-urlencoded"
+#: Methods that change nothing, so that a request may be tried again (RFC 9110, 9.2.1).
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _METHODS = b"allow: GET, HEAD, OPTIONS, POST\r\n"
 
 
@@ -32,6 +34,7 @@ class RequestHead(NamedTuple):
     wants_stream: bool
     preflight: bool  # an Origin that CORS admits came with it
     peer: str
+    scheme: str
 
     @property
     def query(self) -> bytes:
@@ -65,6 +68,8 @@ def route(hub: Hub, exchange: Exchange, head: RequestHead) -> None:
     if head.method not in endpoint.allow:
         _reject(hub, exchange, 405, "method", f"{head.method} does not apply to {path}",
                 _allow(endpoint), accepted=sorted(endpoint.allow))  # fmt: skip
+    elif endpoint.whole_site:
+        _submit_to_site(exchange, head, endpoint, path)
     elif head.method == "OPTIONS":
         _answer(exchange, 204, b"", _allow(endpoint) + (_preflight() if head.preflight else b""))
     elif endpoint.admin:
@@ -104,6 +109,14 @@ def _submit(hub: Hub, exchange: Exchange, head: RequestHead, endpoint: Endpoint,
     endpoint.pool.submit(exchange)
 
 
+def _submit_to_site(exchange: Exchange, head: RequestHead, endpoint: Endpoint, path: str) -> None:
+    """The application reads the body as it came, whatever its type and encoding."""
+    _attach_meta(exchange, head, path)
+    exchange.command = endpoint.command
+    exchange.idempotent = head.method in _SAFE
+    endpoint.pool.submit(exchange)
+
+
 def _attach_meta(exchange: Exchange, head: RequestHead, path: str) -> None:
     meta = msgspec.msgpack.encode(
         RequestMeta(
@@ -111,6 +124,8 @@ def _attach_meta(exchange: Exchange, head: RequestHead, path: str) -> None:
             path=path,
             query=head.query.decode("latin-1"),
             headers=head.text_headers(),
+            scheme=head.scheme,
+            peer=head.peer,
         )
     )
     exchange.kind = Kind.REQUEST_WITH_META

@@ -25,6 +25,9 @@ from modelcloud.dataplane.messages import (
 #: Paths the gateway answers itself.
 HEALTHZ = "/healthz"
 
+#: Methods of a web application; those of a command are GET and POST.
+SITE_METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
+
 _UNSAFE = re.compile(rb"%(?:2f|5c|00)|[\\\x00-\x20\x7f]|//", re.IGNORECASE)
 
 
@@ -69,15 +72,17 @@ def build_table(
         limits: queue length and deadline of the service.
         admin: addresses the node answers.
     """
+    whole_site = any(command["wholeSite"] for command in signature.get("commands", ()))
     commands = tuple(
         CommandRoute(
             service=service,
-            paths=(f"/{command['name']}", f"/{service}/{command['name']}"),
+            paths=() if whole_site else (f"/{command['name']}", f"/{service}/{command['name']}"),
             command=command["name"],
-            about=msgspec.json.encode(command),
+            about=b"" if whole_site else msgspec.json.encode(command),
             idempotent=command["idempotent"],
             streams=command["streams"],
             with_meta=command["withRequest"],
+            whole_site=whole_site,
         )
         for command in signature.get("commands", ())
     )
@@ -93,7 +98,7 @@ def build_table(
                 deadline_s=limits.deadline_s,
             ),
         ),
-        admin=tuple(admin),
+        admin=tuple(route for route in admin if not (whole_site and route.yields)),
     )
 
 
@@ -107,7 +112,8 @@ class Endpoint:
     """
 
     __slots__ = (
-        "about", "admin", "allow", "command", "idempotent", "path", "pool", "streams", "with_meta",
+        "about", "admin", "allow", "command", "idempotent", "path", "pool", "streams",
+        "whole_site", "with_meta",
     )  # fmt: skip
 
     def __init__(
@@ -127,6 +133,7 @@ class Endpoint:
         self.idempotent = route.idempotent if route else True
         self.streams = route.streams if route else False
         self.with_meta = route.with_meta if route else False
+        self.whole_site = route.whole_site if route else False
         allow = {*methods, "OPTIONS"}
         if "GET" in allow:
             allow.add("HEAD")
@@ -136,14 +143,18 @@ class Endpoint:
 class Lookup:
     """A route table ready for use: one dictionary by raw path, one by canonical path."""
 
-    __slots__ = ("_by_path", "_prefixes", "hot")
+    __slots__ = ("_by_path", "_prefixes", "_site", "hot")
 
     def __init__(self, endpoints: Iterable[Endpoint]) -> None:
         self._by_path: dict[str, Endpoint] = {}
         self._prefixes: dict[str, Endpoint] = {}
+        self._site: Endpoint | None = None
         #: Raw bytes of the commands' plain paths: one dictionary access on the request path.
         self.hot: dict[bytes, Endpoint] = {}
         for endpoint in endpoints:
+            if endpoint.whole_site:
+                self._site = endpoint
+                continue
             if endpoint.path.endswith("/*"):
                 self._prefixes[endpoint.path[:-2]] = endpoint
                 continue
@@ -159,4 +170,4 @@ class Lookup:
             head, _, tail = path.rpartition("/")
             if tail:
                 endpoint = self._prefixes.get(head)
-        return endpoint
+        return endpoint or self._site

@@ -14,7 +14,7 @@ from modelcloud.dataplane.frames import STREAM_WINDOW, Kind
 from modelcloud.errors import ModelError
 
 if TYPE_CHECKING:
-    from modelcloud.dataplane.executor import GatewayLink
+    from modelcloud.dataplane.gateway_link import GatewayLink
 
 #: Bytes of one value.
 MAX_EVENT = 64 * 1024 * 1024

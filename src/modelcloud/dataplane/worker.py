@@ -21,7 +21,8 @@ from typing import Any
 
 from modelcloud.dataplane import messages
 from modelcloud.dataplane.commands import bind
-from modelcloud.dataplane.executor import Executor, GatewayLink
+from modelcloud.dataplane.executor import Executor
+from modelcloud.dataplane.gateway_link import GatewayLink
 from modelcloud.dataplane.lifeline import end_with_group, tie_to_parent
 from modelcloud.dataplane.proving import check_golden, warm_up
 from modelcloud.errors import InvalidInput, ModelcloudError

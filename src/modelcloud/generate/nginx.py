@@ -24,7 +24,12 @@ _IDLE_SHARE = 0.8
 
 
 def site(
-    config: ServeConfig, *, listen: str = "80", server_name: str = "_", expose_admin: bool = False
+    config: ServeConfig,
+    *,
+    listen: str = "80",
+    server_name: str = "_",
+    expose_admin: bool = False,
+    web_app: bool = False,
 ) -> str:
     """Return the text of the site, for the http context (`sites-enabled/`, `conf.d/`).
 
@@ -32,6 +37,7 @@ def site(
         config: checked settings of the server behind it.
         listen: what nginx's `listen` takes: a port or an address with one.
         server_name: names that it answers for, separated by spaces.
+        web_app: what is served is a web application, to which some addresses are left.
         expose_admin: pass on `/setup`, `/meta`, `/metrics` and the like.
 
     Raises:
@@ -92,19 +98,20 @@ def site(
         "    location / {",
         f"        proxy_pass http://{name};",
         "    }",
-        *(_exposed(name, longest_rollout_s(config)) if expose_admin else _hidden()),
+        *(_exposed(name, longest_rollout_s(config)) if expose_admin else _hidden(web_app)),
         "}",
     ]
     return "\n".join(lines) + "\n"
 
 
-def _hidden() -> list[str]:
+def _hidden(web_app: bool) -> list[str]:
     out = [
         "",
         "    # What reads or changes the server itself is for this machine.",
         "    # `modelcloud generate nginx --expose-admin` passes it on.",
     ]
-    return out + [f"    location {place} {{ return 404; }}" for place in _locations()]
+    paths = sorted({own.path for own in ADDRESSES if not (web_app and own.yields)})
+    return out + [f"    location {_location(path)} {{ return 404; }}" for path in paths]
 
 
 def _exposed(upstream: str, longest_s: float) -> list[str]:
@@ -123,9 +130,8 @@ def _exposed(upstream: str, longest_s: float) -> list[str]:
     return out
 
 
-def _locations() -> list[str]:
-    paths = sorted({address.path for address in ADDRESSES})
-    return [f"^~ {path[:-1]}" if path.endswith("/*") else f"= {path}" for path in paths]
+def _location(path: str) -> str:
+    return f"^~ {path[:-1]}" if path.endswith("/*") else f"= {path}"
 
 
 def _quoted(text: str) -> str:

@@ -113,7 +113,8 @@ class _Start:
                              "three digits from 200 on, then a phrase")  # fmt: skip
         own = [(name, value) for name, value in self.headers if name.lower() not in _HOP_BY_HOP]
         if head:  # what the length would have been, only the application knows
-            own += [pair for pair in self.headers if pair[0].lower() == "content-length"]
+            lengths = [value for name, value in self.headers if name.lower() == "content-length"]
+            own += [("content-length", value) for value in lengths[:1]]
         return Response(status=int(code), headers=own, body=self.body.getvalue())
 
 

@@ -260,26 +260,30 @@ Handler: TypeAlias = Callable[[Admin, AdminRequest], Awaitable[AdminResponse]]
 
 
 class Address(NamedTuple):
-    """One method of one path, who may use it, and what answers."""
+    """One method of one path, who may use it, and what answers.
+
+    `yields` says that a web application which is served keeps this path for itself.
+    """
 
     path: str
     method: str
     action: Action
     handler: Handler
+    yields: bool = False
 
 
 #: All of them; `/*` stands for one further segment.
 ADDRESSES = (
-    Address("/", "GET", Action.READ, Admin.get_meta),
+    Address("/", "GET", Action.READ, Admin.get_meta, yields=True),
     Address("/meta", "GET", Action.READ, Admin.get_meta),
     Address("/setup", "GET", Action.READ, Admin.get_setup),
     Address("/setup", "POST", Action.CHANGE, Admin.post_setup),
     Address("/healthcheck", "GET", Action.READ, Admin.get_healthcheck),
     Address("/readyz", "GET", Action.READ, Admin.get_readyz),
     Address("/metrics", "GET", Action.READ, Admin.get_metrics),
-    Address("/docs.json", "GET", Action.READ, Admin.get_docs),
-    Address("/redoc", "GET", Action.READ, Admin.get_redoc),
-    Address("/redoc/*", "GET", Action.READ, Admin.get_redoc_asset),
+    Address("/docs.json", "GET", Action.READ, Admin.get_docs, yields=True),
+    Address("/redoc", "GET", Action.READ, Admin.get_redoc, yields=True),
+    Address("/redoc/*", "GET", Action.READ, Admin.get_redoc_asset, yields=True),
     # A rollout's log may hold what a model printed, so reading it is as guarded as a change.
     Address("/rollouts", "GET", Action.CHANGE, Admin.get_rollouts),
     Address("/rollouts/*", "GET", Action.CHANGE, Admin.get_rollout),
@@ -297,7 +301,11 @@ def admin_routes() -> tuple[AdminRoute, ...]:
     methods: dict[str, list[str]] = {}
     for address in ADDRESSES:
         methods.setdefault(address.path, []).append(address.method)
-    return tuple(AdminRoute(path=path, methods=tuple(of)) for path, of in methods.items())
+    yielding = {address.path for address in ADDRESSES if address.yields}
+    return tuple(
+        AdminRoute(path=path, methods=tuple(of), yields=path in yielding)
+        for path, of in methods.items()
+    )
 
 
 class _Guesses:

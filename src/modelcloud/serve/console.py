@@ -57,6 +57,8 @@ def _prediction(base: str, commands: Sequence[dict[str, Any]]) -> str:
     command = commands[0]
     address = f"{base}/{command['name']}"
     body = json.dumps(command["example"], ensure_ascii=False)
+    if command["wholeSite"]:
+        return f"curl {base}/"
     if command["withRequest"] or len(body) > LONGEST_EXAMPLE:
         return f"curl {address}"
     return f"curl {address} -d {shlex.quote(body)}"

@@ -53,6 +53,8 @@ def document(
     """
     paths: dict[str, Any] = {}
     for command in signature["commands"]:
+        if command["wholeSite"]:
+            continue  # what addresses a web application has, only it knows
         paths[f"/{command['name']}"] = _command(command)
     paths.update(_admin(signature, token_needed=token_needed))
     components: dict[str, Any] = {"schemas": {"Error": _ERROR_BODY}}

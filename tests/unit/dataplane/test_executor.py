@@ -17,7 +17,7 @@ from modelcloud.codecs.media import FLAG_STREAM, Codec
 from modelcloud.data_types import any as any_
 from modelcloud.data_types import number
 from modelcloud.dataplane.commands import BoundCommand
-from modelcloud.dataplane.executor import Executor, GatewayLink
+from modelcloud.dataplane.executor import Executor
 from modelcloud.dataplane.frames import (
     HEADER_SIZE,
     STREAM_WINDOW,
@@ -25,6 +25,7 @@ from modelcloud.dataplane.frames import (
     pack_header,
     unpack_header,
 )
+from modelcloud.dataplane.gateway_link import GatewayLink
 from modelcloud.dataplane.messages import LENGTH, RequestMeta
 from modelcloud.errors import ModelcloudError, UsageError
 from modelcloud.sdk.contract import CallKind, Command
@@ -218,7 +219,7 @@ async def test_an_error_that_holds_anything_is_still_told(field: object) -> None
 @on_a_loop
 async def test_an_answer_too_large_to_send_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """The gateway would take such a frame for nonsense and have the worker killed."""
-    monkeypatch.setattr("modelcloud.dataplane.commands.MAX_ANSWER", 1000)
+    monkeypatch.setattr("modelcloud.dataplane.gateway_link.MAX_ANSWER", 1000)
     rig = Rig(V, lambda _: "x" * 2000)
     rig.ask()
     assert rig.frames()[0].number == 500
@@ -256,7 +257,7 @@ async def test_what_has_not_begun_is_given_up_at_once(threads: int) -> None:
     go = threading.Event()
     rig = Rig(V, lambda _: go.wait(30), threads=threads)
     if threads == 1:
-        rig.executor._scheduled = True  # as during a call
+        rig.executor.scheduled = True  # as during a call
     for rid in range(1, 5):
         rig.ask(rid)
     rig.cancel(4)
@@ -372,7 +373,7 @@ async def test_a_gateway_that_dies_leaves_nothing_behind() -> None:
     for rid in range(1, 6):
         rig.ask(rid)
     await settle()
-    rig.executor._scheduled = True
+    rig.executor.scheduled = True
     rig.ask(6)
     rig.transport.abort()
     await until(lambda: not rig.executor._tasks)

@@ -27,7 +27,15 @@ if TYPE_CHECKING:
 
 HELLO = msgspec.msgpack.encode((["ask"], 2, []))
 SIGNATURE = {
-    "commands": [{"name": "ask", "idempotent": True, "streams": False, "withRequest": False}]
+    "commands": [
+        {
+            "name": "ask",
+            "idempotent": True,
+            "streams": False,
+            "withRequest": False,
+            "wholeSite": False,
+        }
+    ]
 }
 
 

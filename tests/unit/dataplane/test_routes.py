@@ -52,7 +52,13 @@ def test_a_path_with_more_than_one_reading_is_refused(raw: bytes) -> None:
 def test_a_service_at_the_root_is_reached_with_and_without_its_name() -> None:
     signature = {
         "commands": [
-            {"name": "fib", "idempotent": True, "streams": False, "withRequest": False},
+            {
+                "name": "fib",
+                "idempotent": True,
+                "streams": False,
+                "withRequest": False,
+                "wholeSite": False,
+            },
         ]
     }
     table = build_table(

@@ -20,7 +20,7 @@ PATHS = sorted({address.path.replace("*", "1") for address in ADDRESSES})
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "JUNK")
 OPEN = {
     (path.replace("*", "1"), method)
-    for path, of, action, _ in ADDRESSES
+    for path, of, action, *_ in ADDRESSES
     if action is Action.READ
     for method in (of, "HEAD" if of == "GET" else of)
 }
