@@ -82,3 +82,11 @@ def test_what_would_be_another_directive_is_refused(wrong: dict[str, str]) -> No
 def test_a_server_that_cannot_stand_behind_a_site_is_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         site(config(**settings))
+
+
+def test_a_web_application_keeps_its_own_pages_and_nothing_that_is_the_servers() -> None:
+    text = site(config(), web_app=True)
+    assert "location = / {" not in text
+    assert "redoc" not in text
+    for path in ("/setup", "/rollback", "/metrics", "/meta", "/rollouts"):
+        assert f"location = {path} {{ return 404; }}" in text
