@@ -196,7 +196,7 @@ def test_a_bad_option_is_refused_before_any_process_starts(server: Server) -> No
     assert unknown.status_code == 400
     assert "colour" in unknown.json()["error"]
     assert newest(server)["id"] == rollouts
-    assert server.pids("worker") == workers
+    assert set(server.pids("worker")) <= set(workers), "one of the last update may have left"
     assert server.get("/setup").json()["values"] == made
     # Worker numbers are given in order: the next one is that of the next good update.
     highest = max(worker["id"] for worker in newest(server)["workers"])

@@ -55,6 +55,23 @@ def test_a_connection_is_kept_and_every_answer_names_what_answered(raw: Raw) -> 
     assert len(ids) == 3
 
 
+def test_requests_that_repeat_their_head_are_told_apart_from_those_that_nearly_do(raw: Raw) -> None:
+    for value in ("a", "b" * 50, "", "c" * 70_000, "d"):
+        assert raw.send(post("/echo", {"value": value})).read().json() == {"value": value}
+    named = raw.send(post("/echo", {"value": 1}, "X-Request-ID: mine")).read()
+    assert named.headers["x-request-id"] == "mine"
+    assert raw.send(post("/echo", b"{nonsense}")).read().status == 400
+    assert raw.send(post("/ask", {})).read().json()["answer"] == 1
+    assert raw.send(post("/echo", {"value": 2}) + post("/echo", {"value": 3})).read().json() == {
+        "value": 2
+    }
+    assert raw.read().json() == {"value": 3}
+    whole = post("/echo", {"value": 4})
+    raw.send(whole[:-3])
+    assert raw.send(whole[-3:]).read().json() == {"value": 4}
+    assert raw.send(post("/echo", {"value": 5}).replace(b"POST", b"BREW")).read().status == 400
+
+
 def test_a_request_id_is_passed_through(raw: Raw) -> None:
     answer = raw.send(post("/ask", {}, "X-Request-ID: abc-123")).read()
     assert answer.headers["x-request-id"] == "abc-123"

@@ -153,6 +153,7 @@ class CommandCodec:
         self._decode = self._decoder()
         outputs = dict(command.outputs)
         self._outputs = outputs.keys()
+        self._has_outputs = not (command.whole_body or command.with_request)
         self._single = next(iter(outputs)) if len(outputs) == 1 else None
         self._serialize = [
             (name, kind.serialize) for name, kind in outputs.items() if kind.converts_out
@@ -293,25 +294,32 @@ class CommandCodec:
         Raises:
             ModelError: it does not fit the declared outputs.
         """
-        if not (self._command.whole_body or self._command.with_request):
-            result = self._named(result)
-            try:
-                for name, serialize in self._serialize:
-                    result[name] = in_field(name, serialize, result[name])
-            except InvalidInput as error:
-                raise ModelError(f"output {error.message}") from error
+        if self._has_outputs:
+            # The usual case first, since it is all that most requests need.
+            if type(result) is not dict or result.keys() != self._outputs:
+                result = self._named(result)
+            if self._serialize:
+                result = self._serialized(result)
         try:
             body = _encode(result)
         except (TypeError, ValueError, RecursionError, OverflowError) as error:
             raise ModelError(f"the answer has no JSON form: {error}") from error
         return body, b"null" in body and has_nan(result)
 
+    def _serialized(self, result: Mapping[str, Any]) -> dict[str, Any]:
+        out = dict(result)
+        try:
+            for name, serialize in self._serialize:
+                out[name] = in_field(name, serialize, out[name])
+        except InvalidInput as error:
+            raise ModelError(f"output {error.message}") from error
+        return out
+
     def _named(self, result: Any) -> Any:
         """The outputs by name; a bare value belongs to a single one."""
-        single = self._single
         is_dict = isinstance(result, Mapping)
-        if single is not None and not (is_dict and result.keys() == self._outputs):
-            return {single: result}
+        if self._single is not None and not (is_dict and result.keys() == self._outputs):
+            return {self._single: result}
         if not is_dict or result.keys() != self._outputs:
             got = (
                 f"an object with {', '.join(map(str, result)) or 'nothing'}"
@@ -321,7 +329,7 @@ class CommandCodec:
             raise ModelError(
                 f"the function returned {got}; accepted: a dict with {', '.join(self._outputs)}"
             )
-        return dict(result) if self._serialize else result
+        return result
 
 
 def in_field(name: str, convert: Callable[[Any], Any], value: Any) -> Any:

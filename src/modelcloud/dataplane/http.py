@@ -19,12 +19,16 @@ from modelcloud.dataplane import responses
 from modelcloud.dataplane.answers import SMALL_BODY, Hub, OrderedAnswers
 from modelcloud.dataplane.exchange import Exchange
 from modelcloud.dataplane.peer import address_of
+from modelcloud.dataplane.repeat import RepeatedHead, learn
 from modelcloud.dataplane.router import RequestHead, route
 
 #: Pieces of a body below this size are joined as they come: objects take many times their size.
 SMALL_PIECE = 4 * 1024
 LINGER_S = 2.0
 BODY_GRACE_S = 5.0
+#: Heads that are remembered in a row without one of them coming again: some clients send
+#: another one each time.
+LESSONS = 4
 #: Clients over the limit of connections who are told so; those beyond are dropped without a word.
 MAX_TURNED_AWAY = 1024
 
@@ -42,6 +46,9 @@ class HttpConnection(OrderedAnswers, asyncio.Protocol):
         self.head_fed = 0  # bytes read of a head, chunk extension or trailer that goes on
         self.accounted = self.size = 0
         self.taking_up = False
+        self.read = b""  # what is being parsed, if it began with a request
+        self.repeated: RepeatedHead | None = None
+        self.lessons = LESSONS
 
     # ---- connection events
 
@@ -96,6 +103,10 @@ class HttpConnection(OrderedAnswers, asyncio.Protocol):
         """Parse what came; complete requests are submitted from within."""
         if self.closing:
             return
+        if not self.in_message:
+            if self.repeated is not None and self._take_repeated(self.repeated, data):
+                return
+            self.read = data
         self.head_fed += len(data)
         try:
             try:
@@ -118,6 +129,32 @@ class HttpConnection(OrderedAnswers, asyncio.Protocol):
             self._refuse_head()
         if len(self.pending) >= self.hub.limits.pipeline:
             self.pause_reading()
+
+    def _take_repeated(self, head: RepeatedHead, data: bytes) -> bool:
+        """Submit a request without parsing it again, if it is one more with the same head."""
+        hub = self.hub
+        if (
+            head.lookup is not hub.lookup
+            or hub.draining
+            or self.write_paused
+            or self.parked
+            or len(self.pending) >= hub.limits.pipeline
+        ):
+            return False
+        body = head.body_of(data)
+        if body is None or len(body) > SMALL_BODY or len(body) > hub.limits.body:
+            return False
+        self.lessons = LESSONS
+        now = self.since = monotonic()
+        exchange = Exchange(self, body, now, b"%b-%x" % (_id_prefix, next(_ids)), b"")
+        self.pending.append(exchange)
+        endpoint = head.endpoint
+        exchange.command = endpoint.command
+        exchange.idempotent = endpoint.idempotent
+        endpoint.pool.submit(exchange)
+        if len(self.pending) >= hub.limits.pipeline:
+            self.pause_reading()
+        return True
 
     def _feed_without_upgrade(self, rest: bytes) -> None:
         """Parse a request that offers another protocol again without that offer.
@@ -301,6 +338,9 @@ class HttpConnection(OrderedAnswers, asyncio.Protocol):
         ):
             exchange.command = endpoint.command
             exchange.idempotent = endpoint.idempotent
+            if self.lessons and request_id is not self.request_id and not (head or self.expects):
+                self.lessons -= 1
+                self.repeated = learn(self.read, len(body), endpoint, hub.lookup)
             endpoint.pool.submit(exchange)
         else:
             route(hub, exchange, self._request_head())

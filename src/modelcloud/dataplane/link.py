@@ -283,8 +283,12 @@ class WorkerLink(asyncio.Protocol):
     def take_back(self, after: int, most: int) -> list[Exchange]:
         """Up to so many requests that wait behind a call, oldest first; this worker skips them."""
         taken: list[Exchange] = []
-        for rid, exchange in list(self.inflight.items()):
-            if rid <= after or exchange.finished or not exchange.idempotent or len(taken) >= most:
+        in_order = iter(list(self.inflight.items()))
+        for rid, _ in in_order:
+            if rid == after:
+                break
+        for rid, exchange in in_order:
+            if exchange.finished or not exchange.idempotent or len(taken) >= most:
                 continue
             if exchange.streaming:
                 continue  # it has begun

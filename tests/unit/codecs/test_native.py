@@ -8,6 +8,7 @@ import json
 import math
 import random
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -182,13 +183,21 @@ def test_the_depth_of_a_large_body_is_found_faster_than_by_a_loop(body: bytes) -
                 depth -= 1
         return deepest
 
-    start = time.process_time()
-    loop()
-    loop_s = time.process_time() - start
-    start = time.process_time()
-    with contextlib.suppress(UsageError):
-        check_depth(body)
-    assert time.process_time() - start < loop_s / 2
+    def check() -> None:
+        with contextlib.suppress(UsageError):
+            check_depth(body)
+
+    assert best_of_three(check) < best_of_three(loop) / 2
+
+
+def best_of_three(action: Callable[[], object]) -> float:
+    """CPU seconds of the quickest of three runs: what others on the machine do is left out."""
+    taken = []
+    for _ in range(3):
+        start = time.process_time()
+        action()
+        taken.append(time.process_time() - start)
+    return min(taken)
 
 
 def test_the_depth_is_the_one_that_a_parser_counts() -> None:
