@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast test-slow check format build clean
+.PHONY: help run test test-fast test-slow check format bench growth build clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */make \1\t/' | expand -t 18
@@ -50,6 +50,17 @@ check: $(VENV)/.installed-dev  ## Format, lint, types
 format: $(VENV)/.installed-dev  ## Format, and mend what lint can mend
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+$(VENV)/.installed-bench: $(VENV)/.installed
+	@$(PIP) install --constraint constraints.txt --group bench
+	@touch $@
+
+bench: $(VENV)/.installed-bench  ## Measure beside peers: make bench PEERS=modelcloud,mosec (or all) SECONDS=5
+	@scripts/install-system-packages bench
+	@$(BIN)/python -m bench $(if $(PEERS),--peers $(PEERS)) $(if $(SECONDS),--seconds $(SECONDS))
+
+growth: $(VENV)/.installed  ## Measure growth: services, connections, large bodies
+	@$(BIN)/python -m bench.growth
 
 build: $(VENV)/.installed-dev  ## Wheel and source archive in dist/
 	@$(BIN)/python -m build

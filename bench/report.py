@@ -27,7 +27,7 @@ def machine() -> str:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return (
         f"{len(os.sched_getaffinity(0))} cores of {models[0] if models else platform.machine()}, "
-        f"{memory:.0f} GiB, Linux {platform.release()}, Python {platform.python_version()}; "
+        f"{memory:.0f} GiB, Linux {'.'.join(platform.release().split('.')[:2])}, Python {platform.python_version()}; "
         "the load generator runs on the same cores"
     )
 

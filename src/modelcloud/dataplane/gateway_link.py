@@ -32,8 +32,8 @@ class GatewayLink(asyncio.Protocol):
         self.running: dict[int, asyncio.Task[None] | Future[Answer]] = {}
         self.streams: dict[int, Stream] = {}
         self._out: list[bytes] = []
-        self._partial = bytearray()
-        self._need = 0
+        self._parts: list[bytes] = []  # of a frame that is not whole yet
+        self._have = self._need = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Say what this worker offers."""
@@ -53,14 +53,9 @@ class GatewayLink(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Frames, as many as the gateway wrote at once."""
-        partial = self._partial
-        if partial:
-            partial += data
-            if len(partial) < self._need:
-                return
-            data = bytes(partial)
-            partial.clear()
         executor = self.executor
+        if self._parts:
+            data = self._put_together(data)
         commands = executor.commands
         jobs = executor.jobs
         offset = 0
@@ -75,29 +70,49 @@ class GatewayLink(asyncio.Protocol):
             if size < end:
                 break
             offset = end
-            if kind == _REQUEST:
-                if number < len(commands):
-                    jobs.append((self, rid, commands[number], codec, data[start:end]))
-                else:
-                    self.unknown(rid)
+            if kind == _REQUEST and number < len(commands):
+                jobs.append((self, rid, commands[number], codec, data[start:end]))
             else:
                 self._special(kind, rid, codec, number, data[start:end])
         if offset < size:
-            partial += data[offset:] if offset else data
+            rest = data[offset:]
+            self._parts = [rest]
+            self._have = len(rest)
             self._need = HEADER_SIZE
-            if len(partial) >= HEADER_SIZE:
-                self._need += unpack_header(partial, 0)[0]
+            if self._have >= HEADER_SIZE:
+                self._need += unpack_header(rest, 0)[0]
         if jobs and not executor.scheduled:
             executor.run()
 
+    def _put_together(self, data: bytes) -> bytes:
+        """Add to a frame that comes in parts; returns what is to be read now, if anything.
+
+        A large frame seldom comes with another behind it. Its body is then put together without
+        its header, and so copied once.
+        """
+        parts = self._parts
+        parts.append(data)
+        self._have += len(data)
+        if self._have < self._need:
+            return b""
+        self._parts = []
+        if self._have > self._need or len(parts[0]) < HEADER_SIZE:
+            return b"".join(parts)
+        _, rid, kind, codec, number = unpack_header(parts[0], 0)
+        parts[0] = parts[0][HEADER_SIZE:]
+        self._special(kind, rid, codec, number, b"".join(parts))
+        return b""
+
     def _special(self, kind: int, rid: int, codec: int, number: int, body: bytes) -> None:
         executor = self.executor
-        if kind == Kind.REQUEST_WITH_META:
+        if kind in {Kind.REQUEST, Kind.REQUEST_WITH_META}:
             if number >= len(executor.commands):
                 self.unknown(rid)
                 return
             command = executor.commands[number]
-            if command.command.with_request:
+            if kind == Kind.REQUEST:
+                executor.jobs.append((self, rid, command, codec, body))
+            elif command.command.with_request:
                 request = read_request(body, codec, executor.max_body)
                 executor.jobs.append((self, rid, command, codec & FLAG_STREAM, request))
             else:  # it waited for a generation whose command is not what it was routed for
