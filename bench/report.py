@@ -25,9 +25,10 @@ def machine() -> str:
     info = Path("/proc/cpuinfo").read_text()
     models = [line.split(":", 1)[1].strip() for line in info.splitlines() if "model name" in line]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    kernel = ".".join(platform.release().split(".")[:2])
     return (
         f"{len(os.sched_getaffinity(0))} cores of {models[0] if models else platform.machine()}, "
-        f"{memory:.0f} GiB, Linux {'.'.join(platform.release().split('.')[:2])}, Python {platform.python_version()}; "
+        f"{memory:.0f} GiB, Linux {kernel}, Python {platform.python_version()}; "
         "the load generator runs on the same cores"
     )
 
