@@ -252,7 +252,7 @@ PEERS = {
         Peer(
             name="mlserver",
             label="MLServer 1.7",
-            requires=("mlserver==1.7.*", "numpy"),
+            requires=("mlserver==1.7.*", "uvloop<0.22", "numpy"),
             command=_mlserver,
             path=lambda _: "/v2/models/work/infer",
             body=_open_inference,
