@@ -21,7 +21,10 @@ from support.server import Server, serve, wait_for
 
 pytestmark = pytest.mark.xdist_group("acceptance")
 
-#: What a request may take beyond the slowest one of the quiet time, seconds.
+#: What a request may take beyond the slowest one of the quiet time, seconds. A pause of the server
+#: longer than that shows in every request that was due meanwhile; one in a hundred may be the
+#: machine's own doing, but none may take longer than the second.
+PAUSE_S = 0.1
 STALL_S = 1.0
 
 
@@ -52,6 +55,13 @@ def full_strength(server: Server) -> bool:
 def assert_nothing_lost(samples: list[Sample], since: float) -> None:
     assert failures(samples) == []
     assert mixed(samples) == []
+    assert_no_pause(samples, since)
+
+
+def assert_no_pause(samples: list[Sample], since: float) -> None:
+    during = [sample for sample in samples if sample.done > since]
+    late = stalls(samples, lambda sample: sample.done > since, PAUSE_S)
+    assert len(late) <= len(during) / 100, late
     assert stalls(samples, lambda sample: sample.done > since, STALL_S) == []
 
 
@@ -163,7 +173,7 @@ def test_a_rollback_is_one_switch(server: Server) -> None:
         switched = time.monotonic()
         steady(running, server)
     assert failures(running.samples) == []
-    assert stalls(running.samples, lambda sample: sample.done > since, STALL_S) == []
+    assert_no_pause(running.samples, since)
     after = [sample for sample in running.samples if sample.sent > switched]
     assert {(sample.answer, sample.generation) for sample in after} == {(10, first)}
 
