@@ -21,6 +21,8 @@ from modelcloud.dataplane.routes import Lookup
 #: Bodies and answers up to this size are not counted against `Limits.buffered`: `connections`
 #: and `pipeline` bound them.
 SMALL_BODY = 64 * 1024
+#: How long a client that was refused may go on sending before the connection is cut.
+LINGER_S = 2.0
 
 
 _JSON = int(Codec.JSON)  # once: an enumeration's attributes are slow
@@ -327,3 +329,39 @@ class OrderedAnswers:
             transport.write_eof()
         else:
             transport.close()
+
+    # ---- time
+
+    def check_taking(self, now: float) -> bool:
+        """End a connection whose client takes no answers, or asks for none, for too long.
+
+        Returns:
+            Whether it waits for the client to take something, or to ask.
+        """
+        idle_timeout_s = self.hub.limits.idle_timeout_s
+        waited = now - self.since
+        if self.write_paused:
+            before = self.untaken
+            self._count_untaken()
+            if self.untaken < before:
+                self.since = now  # slow, but it takes its answers
+            elif waited > idle_timeout_s:
+                self.transport.abort()
+        elif self.discarding:
+            unsent = self.transport.get_write_buffer_size()
+            if waited > (idle_timeout_s if unsent else LINGER_S):
+                self.transport.abort()
+        elif self.in_message:
+            return False
+        elif not self.pending and waited > idle_timeout_s:
+            if self.transport.is_closing():
+                self.transport.abort()  # the client does not take the last bytes of its answer
+            else:
+                self.transport.close()
+        return True
+
+    def close_if_idle(self) -> None:
+        """During a drain: end the connection if no request is under way on it."""
+        if not self.pending and not self.in_message and not self.closing:
+            self.closing = True
+            self.transport.close()

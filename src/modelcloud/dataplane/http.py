@@ -24,7 +24,6 @@ from modelcloud.dataplane.router import RequestHead, route
 
 #: Pieces of a body below this size are joined as they come: objects take many times their size.
 SMALL_PIECE = 4 * 1024
-LINGER_S = 2.0
 BODY_GRACE_S = 5.0
 #: Heads that are remembered in a row without one of them coming again: some clients send
 #: another one each time.
@@ -406,35 +405,14 @@ class HttpConnection(OrderedAnswers, asyncio.Protocol):
 
     def check_time(self, now: float) -> None:
         """Called about once a second: end what waits too long."""
+        if self.check_taking(now) or not self.in_message or self.read_paused:
+            return
         limits = self.hub.limits
         waited = now - self.since
-        if self.write_paused:
-            before = self.untaken
-            self._count_untaken()
-            if self.untaken < before:
-                self.since = now  # slow, but it takes its answers
-            elif waited > limits.idle_timeout_s:
-                self.transport.abort()
-        elif self.discarding:
-            unsent = self.transport.get_write_buffer_size()
-            if waited > (limits.idle_timeout_s if unsent else LINGER_S):
-                self.transport.abort()
-        elif self.in_message and not self.read_paused:
-            if not self.in_body:
-                if waited > limits.header_timeout_s:
-                    self._refuse(408, f"the head took longer than {limits.header_timeout_s:g} s",
-                                 "slow_head")  # fmt: skip
-            elif waited > BODY_GRACE_S and self.size < limits.body_min_rate * waited:
-                self._refuse(408, f"the body came slower than {limits.body_min_rate} bytes/s",
-                             "slow_body")  # fmt: skip
-        elif not self.pending and waited > limits.idle_timeout_s:
-            if self.transport.is_closing():
-                self.transport.abort()  # the client does not take the last bytes of its answer
-            else:
-                self.transport.close()
-
-    def close_if_idle(self) -> None:
-        """During a drain: end the connection if no request is under way on it."""
-        if not self.pending and not self.in_message and not self.closing:
-            self.closing = True
-            self.transport.close()
+        if not self.in_body:
+            if waited > limits.header_timeout_s:
+                self._refuse(408, f"the head took longer than {limits.header_timeout_s:g} s",
+                             "slow_head")  # fmt: skip
+        elif waited > BODY_GRACE_S and self.size < limits.body_min_rate * waited:
+            self._refuse(408, f"the body came slower than {limits.body_min_rate} bytes/s",
+                         "slow_body")  # fmt: skip
