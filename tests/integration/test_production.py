@@ -397,7 +397,8 @@ def test_the_manager_hears_of_readiness_of_updates_and_of_the_end(
         assert "STATUS=loading" in lines[:ready]
         assert lines[ready + 1].startswith("STATUS=Serving at http://127.0.0.1:")
         server.update(answer=2)
-        for step in ("loading", "warming", "checking", "version 1, generation 2 serves"):
+        # The steps between may be over before they are looked at.
+        for step in ("loading", "version 1, generation 2 serves"):
             manager.hear(f"STATUS=Update 2: {step}")
         assert "WATCHDOG=1" not in manager.lines()
         children = [pid for pid in family(server.process.pid) if pid != server.process.pid]
