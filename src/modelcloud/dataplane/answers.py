@@ -5,6 +5,7 @@ Must never: parse. A connection here is a transport, a line of exchanges, and th
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from time import monotonic
 from typing import Any, Protocol
@@ -54,7 +55,7 @@ class Hub(Protocol):
         """One line of the access log."""
 
 
-class OrderedAnswers:
+class OrderedAnswers(ABC):
     """A transport to a client, and the answers that are still owed on it."""
 
     def __init__(self, hub: Hub) -> None:
@@ -190,9 +191,9 @@ class OrderedAnswers:
         if self.read_paused:
             self.resume_reading()
 
+    @abstractmethod
     def take_up(self) -> None:
         """Send requests on their way that waited for earlier answers to leave."""
-        raise NotImplementedError
 
     # ---- bytes held
 
