@@ -57,7 +57,54 @@ class ServeConfig(msgspec.Struct, frozen=True, kw_only=True):
     tls_cert: str = ""
     tls_key: str = ""
     watch: bool = False
+    timestamp_file: str = ""  # followed, if one is named: the model is taken whole when it changes
     keep_warm_s: float = 60.0
+    load_timeout_s: float = 600.0
+    drain_s: float = 30.0
+    health_timeout_s: float = 10.0
+    limits: Limits = Limits()
+
+
+class PlatformConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """All of `modelcloud up`. Sizes in bytes, times in seconds.
+
+    Attributes:
+        data: folder of everything that is kept.
+        database: SQLAlchemy URL of the store; empty: SQLite in the data folder.
+        host, port: where gateways take predictions.
+        control_host, control_port: where the control plane listens.
+        allowed_hosts: names, beside the bound address, that Host may carry at the control plane.
+        roots: folders on this machine from which versions may be registered by path.
+        cpus, memory, gpus: what the workers of this node may use together; 0: what is there
+            (of `gpus`: what `nvidia-smi` lists), -1: none.
+        upload_limit: largest uploaded archive, and the most it may unpack to.
+        env_timeout_s: longest build of an environment.
+        confine: whether workers are kept from the platform's files and from other processes.
+        hidden: files and folders, beside the platform's own, that they are kept from.
+        database_variables: of the environment, for the control plane alone.
+    """
+
+    data: str = "modelcloud-data"
+    database: str = ""
+    host: str = "127.0.0.1"
+    port: int = 8080
+    control_host: str = "127.0.0.1"
+    control_port: int = 8000
+    allowed_hosts: tuple[str, ...] = ()
+    roots: tuple[str, ...] = ()
+    gateways: int = 1
+    tls_cert: str = ""
+    tls_key: str = ""
+    cors: str = ""
+    access_log: bool = False
+    cpus: float = 0.0
+    memory: int = 0
+    gpus: int = 0
+    upload_limit: int = 8 * 1024 * MIB
+    env_timeout_s: float = 900.0
+    confine: bool = True
+    hidden: tuple[str, ...] = ()
+    database_variables: dict[str, str] = {}
     load_timeout_s: float = 600.0
     drain_s: float = 30.0
     health_timeout_s: float = 10.0

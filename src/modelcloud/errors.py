@@ -12,15 +12,18 @@ belongs in `detail`, which goes to the log under an error id and, only in `dev`,
      ├─ MethodNotAllowed      405
      ├─ Conflict              409
      │   └─ Superseded        409  a newer update took this one's place
+     ├─ PreconditionFailed    412  an edit was made on what is no longer there
      ├─ TooLarge              413
      ├─ UnsupportedMedia      415
+     ├─ KeyReused             422  an idempotency key came again with another request
      ├─ UpdateFailed          422  the candidate did not come up; the old generation serves on
      ├─ TooManyRequests       429  one client asks, or guesses, too often
      ├─ ModelError            500  the model's own exception
      │   └─ ModelLoadError    500  a model file that cannot be served (file, line, what is accepted)
      ├─ WorkerLost            502
      ├─ Overloaded            503
-     │   └─ NotReady          503
+     │   ├─ NotReady          503
+     │   └─ StoreUnavailable  503  the store is locked, gone or damaged; nothing was changed
      └─ DeadlineExceeded      504
 """
 
@@ -100,6 +103,12 @@ class Superseded(Conflict):
     """A newer update took this one's place before it was switched in."""
 
 
+class PreconditionFailed(ModelcloudError):
+    """What an edit was made on has been changed since."""
+
+    status = 412
+
+
 class TooLarge(ModelcloudError):
     """A body, or what it expands to, is over the limit."""
 
@@ -110,6 +119,12 @@ class UnsupportedMedia(ModelcloudError):
     """A body of a content type that is not accepted here."""
 
     status = 415
+
+
+class KeyReused(ModelcloudError):
+    """An `Idempotency-Key` came again with another request than the one it stands for."""
+
+    status = 422
 
 
 class UpdateFailed(ModelcloudError):
@@ -151,6 +166,10 @@ class Overloaded(ModelcloudError):
 
 class NotReady(Overloaded):
     """Nothing serves here yet."""
+
+
+class StoreUnavailable(Overloaded):
+    """The store is locked, gone, full or damaged; what was asked for did not happen."""
 
 
 class DeadlineExceeded(ModelcloudError):

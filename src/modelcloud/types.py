@@ -64,14 +64,68 @@ class Strategy(str, Enum):
     BLUE_GREEN = "blue_green"
     ROLLING = "rolling"
     RECREATE = "recreate"
+    CANARY = "canary"
+
+
+class CanaryStep(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Give the candidate `percent` of the requests and watch it for `watch_s` seconds."""
+
+    percent: float
+    watch_s: float = 60.0
 
 
 class StrategySpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A strategy and its numbers. `max_surge` and `max_unavailable` (workers) are for `rolling`."""
+    """A strategy and its numbers.
+
+    Attributes:
+        max_surge: with `rolling`, workers above the wanted count.
+        max_unavailable: with `rolling`, workers below it.
+        steps: with `canary`, in order of percent; after the last one all requests follow.
+        max_error_rate: with `canary`, the share of answers with a status of 500 or more above
+            which it goes back, 0 to 1.
+        max_p99_ms: with `canary`, the 99th percentile above which it goes back; 0: none.
+        min_requests: with `canary`, answers in a step below which neither limit is judged.
+    """
 
     name: Strategy = Strategy.BLUE_GREEN
     max_surge: int = 0
     max_unavailable: int = 1
+    steps: tuple[CanaryStep, ...] = (
+        CanaryStep(5), CanaryStep(25), CanaryStep(50), CanaryStep(100),
+    )  # fmt: skip
+    max_error_rate: float = 0.05
+    max_p99_ms: float = 0.0
+    min_requests: int = 20
+
+
+class Resources(msgspec.Struct, frozen=True, kw_only=True):
+    """What one replica may use; 0 leaves it unlimited (of `gpu`: it gets none).
+
+    Attributes:
+        cpu: processors; numerical libraries get that many threads, rounded up.
+        memory: bytes, of the worker and what it started; beyond it the worker is replaced.
+        gpu: devices; a fraction shares one.
+    """
+
+    cpu: float = 0.0
+    memory: int = 0
+    gpu: float = 0.0
+
+
+class DispatchPolicy(str, Enum):
+    """How a gateway chooses the worker of a request, of those that have credit."""
+
+    LEAST_LOADED = "least_loaded"
+    ROUND_ROBIN = "round_robin"
+    RANDOM = "random"
+    CONSISTENT_HASH = "consistent_hash"
+
+
+class Dispatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A policy; `key` is for `consistent_hash`: `header:NAME` or `query:NAME`."""
+
+    policy: DispatchPolicy = DispatchPolicy.LEAST_LOADED
+    key: str = ""
 
 
 class GenerationSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,7 +135,8 @@ class GenerationSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         service: name of the service.
-        generation: 1, 2, 3 …, new for every update.
+        deployment: key of the deployment, unique on the node; in serve mode the service's name.
+        generation: 1, 2, 3 …, new for every update of the service.
         version: 1, 2, 3 …, new for every artifact.
         target: what is served: `path/model.py`, `path/file.py:function`, `module:function`.
         snapshot: folder with the code as it was when staged (see `artifacts.snapshot`), so that a
@@ -95,10 +150,17 @@ class GenerationSpec(msgspec.Struct, frozen=True, kw_only=True):
         model_path: handed to `InferenceService(model_path)` and the like.
         upload_dir: folder below which requests may name files; empty: they may name none.
         python: interpreter of this version's own environment; empty means the node's own.
+        requirements: text of a requirements file; the node builds an environment from it, with
+            `python` as its base, before it starts a worker. Empty: no environment of its own.
+        resources: what one replica may use.
+        verify: every file of the snapshot is checked against the manifest before the first worker
+            starts (an artifact of the store; in serve mode `take` has just done it).
+        probe: import the code, say what it offers, and load no model.
     """
 
     service: str
     generation: int
+    deployment: str = ""
     version: int
     target: str
     snapshot: str
@@ -110,6 +172,10 @@ class GenerationSpec(msgspec.Struct, frozen=True, kw_only=True):
     model_path: str = ""
     upload_dir: str = ""
     python: str = ""
+    requirements: str = ""
+    resources: Resources = Resources()
+    verify: bool = False
+    probe: bool = False
     runenv: str = "prod"
     threads: int = 1
     load_timeout_s: float = 600.0
@@ -121,9 +187,12 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         root: folder the files were taken from, as an absolute path; `__file__` names stay there.
+            Empty for an artifact of the store, a model file or a folder taken whole, whose files
+            are used where they are kept.
         main: the served file, below `root`; empty for a module of an installed package.
-        module: the name it is imported by; empty for a pickled notebook.
+        module: the name it is imported by; empty for a pickled notebook and a model file.
         name: the function or class of it that is served; empty to look for the obvious one.
+        runtime: of a model file without code, what loads it (see `runtimes.detect`); else empty.
         files: path below `root`, with `/`, → sha256 in hexadecimal.
     """
 
@@ -131,6 +200,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     main: str
     module: str
     name: str = ""
+    runtime: str = ""
     files: dict[str, str] = {}
 
 
@@ -148,6 +218,7 @@ class WorkerView(msgspec.Struct, frozen=True, kw_only=True):
     error: str = ""
     restarts: int = 0
     load_s: float = 0.0
+    gpus: tuple[int, ...] = ()
 
 
 class GenerationWish(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,42 +229,103 @@ class GenerationWish(msgspec.Struct, frozen=True, kw_only=True):
         routed: whether its ready workers receive requests. Routed with 0 replicas: its commands
             stay known and their requests wait for what comes next.
         restart: whether a worker that dies is replaced (a candidate's is not: it failed).
+        percent: of the deployment's requests that this generation gets, however many workers it
+            has; None: generations without one share what is left, by their workers.
     """
 
     spec: GenerationSpec
     replicas: int
     routed: bool
     restart: bool
+    percent: float | None = None
 
 
 class Desired(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole wanted set of a service, never a difference; the rest is drained and stopped.
+    """The whole wanted set of a deployment, never a difference; the rest is drained and stopped.
 
     While no routed worker is ready, requests wait in the gateway's queue up to their deadline.
+    With no generation at all, the deployment is forgotten once its last worker is gone.
     """
 
-    service: str
+    deployment: str
     generations: tuple[GenerationWish, ...] = ()
+    dispatch: Dispatch = Dispatch()
 
 
 class Observed(msgspec.Struct, frozen=True, kw_only=True):
-    """What is there of a service.
+    """What is there of a deployment.
 
     Attributes:
         workers: every worker process that has not been reaped.
+        preparing: the generations whose files are being checked (`fetching`) or whose environment
+            is being built (`building_env`) before their first worker is started.
         failures: why a generation wanted with `restart=False` failed (the first worker's reason),
             kept as long as that generation is wanted.
         routed: the generations the gateways' current, fully acknowledged table routes to
             (ids of workers, by generation). A generation not in here gets no new requests.
+        percents: of those, the ones that the acknowledged table gives a percentage of their own.
         settled: generations for which no gateway awaits an answer any more.
-        degraded: why the service is below its wanted strength ("" when it is not).
+        degraded: why the deployment is below its wanted strength ("" when it is not).
         signatures: what each generation offers, as `sdk.contract.Signature.to_dict()`, with the
             options it was loaded with, in JSON form, as `optionValues`.
     """
 
     workers: tuple[WorkerView, ...] = ()
+    preparing: dict[int, State] = {}
     failures: dict[int, str] = {}
     routed: dict[int, tuple[int, ...]] = {}
+    percents: dict[int, float] = {}
     settled: frozenset[int] = frozenset()
     degraded: str = ""
     signatures: dict[int, dict[str, Any]] = {}
+
+
+class Sticky(msgspec.Struct, frozen=True):
+    """What keeps a client at one version: `kind` is `header`, `cookie` or `body` (a JSON key)."""
+
+    kind: str
+    name: str
+
+
+class DeploymentRoute(msgspec.Struct, frozen=True, kw_only=True):
+    """How one deployment of a service is reached.
+
+    Attributes:
+        versions: numbers at which `/predict/<service>/<number>` leads here.
+        labels: likewise, by name.
+        weight: share of the requests that name no version, beside the others' weights.
+        shadow: of the requests that other deployments of the service answer, the share (0 to 1)
+            that is copied here, its answers thrown away.
+        commands: what it offers, as the commands of `Signature.to_dict()`, as far as that is known
+            without its workers: until one says so itself, requests for these wait for it.
+    """
+
+    deployment: str
+    versions: tuple[int, ...] = ()
+    labels: tuple[str, ...] = ()
+    weight: float = 1.0
+    shadow: float = 0.0
+    commands: tuple[dict[str, Any], ...] = ()
+
+
+class ServiceRouting(msgspec.Struct, frozen=True, kw_only=True):
+    """How a service is reached.
+
+    Attributes:
+        at_root: its commands are also `/<command>`, as in serve mode.
+        port: it also has a port of its own, where it sits at the root; 0: none.
+        tokens: sha256 of the tokens that may predict, in hexadecimal; None: anyone may.
+    """
+
+    service: str
+    deployments: tuple[DeploymentRoute, ...] = ()
+    sticky: Sticky | None = None
+    at_root: bool = False
+    port: int = 0
+    tokens: tuple[str, ...] | None = None
+
+
+class Routing(msgspec.Struct, frozen=True, kw_only=True):
+    """How every service of a node is reached; replaced as a whole."""
+
+    services: tuple[ServiceRouting, ...] = ()

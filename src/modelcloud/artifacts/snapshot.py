@@ -9,31 +9,38 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
 
-from modelcloud.artifacts.target import NOTEBOOK_SUFFIX, Location, is_skipped, locate
-from modelcloud.errors import ModelLoadError
+from modelcloud.artifacts.copy_folder import copy_folder
+from modelcloud.artifacts.target import (
+    COMPANIONS,
+    NOTEBOOK_SUFFIX,
+    Location,
+    is_skipped,
+    locate,
+)
+from modelcloud.artifacts.tree import Caps, Tree
+from modelcloud.errors import ModelLoadError, TooLarge, UsageError
 from modelcloud.types import MANIFEST, Manifest
-
-#: Beside the main file, these are part of a version too: warm-up and golden requests.
-COMPANIONS = ("warmup.jsonl", "golden.jsonl")
 
 MAX_FILES = 5_000
 MAX_BYTES = 64 * 1024 * 1024
 MAX_DEPTH = 16
 MAX_ENTRIES = 100_000  # looked at, so that a huge folder is refused in about a second
 MAX_NOTEBOOK_BYTES = 2 * 1024 * 1024 * 1024  # a notebook's functions may carry their weights
+#: Of a model file with what belongs to it, and of a folder that is taken whole.
+MODEL_CAPS = Caps(bytes=64 * 1024 * 1024 * 1024)
 
 CHUNK = 1024 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """One staged copy of a target's code.
+    """One staged copy of a target's code, or of a model file.
 
     Attributes:
         digest: sha256 of the manifest, over every file's own.
@@ -55,11 +62,21 @@ class Snapshot:
         return self.folder / relative if relative in self.files else None
 
 
-def take(target: str, into: Path) -> Snapshot:
+def take(
+    target: str, into: Path, *, whole: bool = False, without: Collection[str] = ()
+) -> Snapshot:
     """Copy a target's code to `into/<digest>/`; equal code gives the same folder.
 
     Taken are the `*.py` files below the target's root, and the companions beside its main file.
     A module of an installed package gives a snapshot without files: its environment holds it.
+    Of a model file, and of a folder that is taken whole, everything is copied: a worker loads
+    the copy, and never what was put in its place meanwhile.
+
+    Args:
+        target: what is served.
+        into: where snapshots are kept.
+        whole: take every file of the target's folder, not its code alone.
+        without: names at the top of such a folder that are left out.
 
     Raises:
         ModelLoadError: there is no such target, it is over a limit, or an earlier snapshot of the
@@ -67,25 +84,31 @@ def take(target: str, into: Path) -> Snapshot:
         OSError: the copy could not be written; nothing is left of it.
     """
     location = locate(target, Path.cwd())
+    whole = bool(location.main) and (whole or bool(location.runtime))
     into.mkdir(mode=0o700, parents=True, exist_ok=True)
     stage = Path(tempfile.mkdtemp(prefix=".stage-", dir=into))
     try:
         manifest = Manifest(
-            root=str(location.root),
+            root="" if whole else str(location.root),
             main=location.main,
             module=location.module,
             name=location.name,
-            files=_copy(location, into.resolve(), stage),
+            runtime=location.runtime,
+            files=(
+                _copy_whole(location, stage, without)
+                if whole
+                else _copy(location, into.resolve(), stage)
+            ),
         )
         text = msgspec.json.encode(manifest, order="sorted")
         folder = into / hashlib.sha256(text).hexdigest()
         if not folder.exists():
             (stage / MANIFEST).write_bytes(text)
-            _sync_tree(stage)
+            sync_tree(stage)
             _publish(stage, folder)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
-    return verify(folder)
+    return replace(verify(folder), root=location.root)
 
 
 def verify(folder: Path) -> Snapshot:
@@ -105,7 +128,9 @@ def verify(folder: Path) -> Snapshot:
     if digest != folder.name:
         raise ModelLoadError("the staged code's manifest does not match its digest")
     present = {
-        path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_symlink() or not path.is_dir()
     }
     wrong = present ^ {MANIFEST, *manifest.files}
     wrong |= {
@@ -124,6 +149,33 @@ def verify(folder: Path) -> Snapshot:
         main=manifest.main,
         files=manifest.files,
     )
+
+
+def _copy_whole(location: Location, stage: Path, without: Collection[str]) -> dict[str, str]:
+    """Copy every file; path relative to the root → sha256, sorted.
+
+    The folder is opened once, so that all files are of one folder even if another one is put in
+    its place meanwhile.
+    """
+    tree, root = Tree(stage, MODEL_CAPS), location.root
+    folder = location.subtree
+    only = None
+    if folder.is_file():
+        folder, only = root, {path.name for path in location.files}
+    try:
+        under = folder.relative_to(root).as_posix()
+        copy_folder(folder, tree, "" if under == "." else under, only=only, without=without)
+    except (UsageError, TooLarge) as error:
+        raise ModelLoadError(error.message, file=str(folder)) from None
+    if location.main not in tree.files:
+        raise ModelLoadError(f"{location.main!r} is gone, or hidden", file=str(root))
+    if MANIFEST in tree.files:
+        raise ModelLoadError(
+            f"there is a {MANIFEST} at the top, a name that is the server's own there; accepted: "
+            "any other name, or a folder for it",
+            file=str(root),
+        )
+    return dict(sorted(tree.files.items()))
 
 
 def _copy(location: Location, into: Path, stage: Path) -> dict[str, str]:
@@ -215,13 +267,15 @@ def _digest_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _sync_tree(folder: Path) -> None:
+def sync_tree(folder: Path) -> None:
+    """Have the disk hold every file and folder of a tree."""
     for path in folder.rglob("*"):
-        _sync(path)
-    _sync(folder)
+        sync(path)
+    sync(folder)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Have the disk hold a file, or the names in a folder."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -235,4 +289,4 @@ def _publish(stage: Path, folder: Path) -> None:
     except OSError:
         if not folder.exists():  # else another process has just put the same code there
             raise
-    _sync(folder.parent)
+    sync(folder.parent)

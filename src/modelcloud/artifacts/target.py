@@ -1,4 +1,4 @@
-"""Reads what a user wants served (`model.py`, `file.py:function`, `module:function`, a folder).
+"""Reads what a user wants served: `model.py`, `file.py:function`, `module:function`, model files.
 
 Must never: import or run any of it; targets are read in processes that hold no user code.
 """
@@ -13,13 +13,19 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
 from modelcloud.errors import ModelLoadError
+from modelcloud.runtimes import detect
 
 ACCEPTED = (
-    "accepted: path/model.py, path/file.py:function, module:function, "
-    "or a folder with a model.py or backend.py"
+    "accepted: path/model.py, path/file.py:function, module:function, a model file, "
+    "or a folder with a model.py, a backend.py or a model file"
 )
 MAIN_FILES = ("model.py", "backend.py")
 NOTEBOOK_SUFFIX = ".pkl"
+
+#: Beside the main file, these are part of a version too: warm-up and golden requests …
+COMPANIONS = ("warmup.jsonl", "golden.jsonl")
+#: … and what is told of it when it is registered.
+BESIDE = (*COMPANIONS, "requirements.txt", "metrics.json", "history.csv")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,10 +34,11 @@ class Location:
 
     Attributes:
         root: the folder imports start from.
-        subtree: the folder below it (or itself) that holds the code.
+        subtree: the folder below it (or itself) that holds the code; a file if that is all.
         main: the served file, relative to `root`; empty for an installed module.
-        module: the name it is imported by; empty for a pickled notebook.
+        module: the name it is imported by; empty for a pickled notebook and a model file.
         name: what of it is served; empty to look for the obvious one.
+        runtime: of a model file without code, what loads it; else empty.
     """
 
     root: Path
@@ -39,6 +46,16 @@ class Location:
     main: str
     module: str
     name: str
+    runtime: str = ""
+
+    @property
+    def files(self) -> list[Path]:
+        """If `subtree` is a file: it, and of a model file what belongs to it and stands beside."""
+        main = self.root / self.main
+        if not self.runtime:
+            return [main]
+        beside = [main.parent / name for name in BESIDE]
+        return [*detect.parts_of(main), *(path for path in beside if path.is_file())]
 
 
 def locate(target: str, cwd: Path) -> Location:
@@ -57,10 +74,12 @@ def locate(target: str, cwd: Path) -> Location:
     elif not name.isidentifier():
         raise ModelLoadError(f"{target!r}: {name!r} is no name of a function or class; {ACCEPTED}")
     path = cwd / place
+    named = path
     if path.is_dir():
         path = _main_of(path, target)
     if path.is_file():
-        return _of_file(path.resolve(), name)
+        found = None if name else detect.detect(path)
+        return _of_file(path.resolve(), name) if found is None else _of_model(found, named)
     if place.endswith((".py", NOTEBOOK_SUFFIX)) or os.sep in place or not colon:
         raise ModelLoadError(f"{place!r}: no such file; {ACCEPTED}", file=str(path))
     if not all(part.isidentifier() for part in place.split(".")):
@@ -70,18 +89,36 @@ def locate(target: str, cwd: Path) -> Location:
 
 def _main_of(folder: Path, target: str) -> Path:
     found = [folder / name for name in MAIN_FILES if (folder / name).is_file()]
+    if not found and (model := detect.detect(folder)) is not None:
+        return model.main
     if len(found) != 1:
         what = "both a model.py and a backend.py, name one" if found else "no model"
         raise ModelLoadError(f"the folder {target!r} holds {what}; {ACCEPTED}", file=str(folder))
     return found[0]
 
 
+def _of_model(found: detect.Found, named: Path) -> Location:
+    """A model file; `named` is the folder or file that was asked for."""
+    main = found.main.parent.resolve() / found.main.name  # a link keeps its name
+    subtree = main if named.is_file() and not detect.names_folder(main) else main.parent
+    return Location(
+        root=main.parent,
+        subtree=subtree,
+        main=main.name,
+        module="",
+        name="",
+        runtime=found.runtime,
+    )
+
+
 def _of_file(path: Path, name: str) -> Location:
     if path.suffix == NOTEBOOK_SUFFIX and not name:
         return Location(root=path.parent, subtree=path, main=path.name, module="", name="")
     if path.suffix != ".py":
-        raise ModelLoadError(f"{path.name!r} is no Python file; {ACCEPTED}", file=str(path))
-    package = _package_of(path.parent)
+        raise ModelLoadError(
+            f"{path.name!r} is no Python file; {ACCEPTED}; {detect.ACCEPTED}", file=str(path)
+        )
+    package = package_of(path.parent)
     if package is None:
         module = re.sub(r"\W", "_", path.stem)
         return Location(
@@ -95,7 +132,7 @@ def _of_file(path: Path, name: str) -> Location:
     return Location(root=root, subtree=package, main=main, module=module, name=name)
 
 
-def _package_of(folder: Path) -> Path | None:
+def package_of(folder: Path) -> Path | None:
     """The outermost package that `folder` is part of."""
     package = None
     while (folder / "__init__.py").is_file() and folder.name.isidentifier():

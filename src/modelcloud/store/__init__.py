@@ -1,0 +1,1 @@
+"""The store: what was wanted, by whom, and what came of it."""
