@@ -20,7 +20,8 @@ class Codec(IntEnum):
     SITE = 6  # an answer: u32 length of the msgpack'd headers, the headers, then the body
 
 
-CODEC_MASK = 0x3F
+CODEC_MASK = 0x1F
+FLAG_WRAPPED = 0x20  # the answer is to be `{"message": …, "code": …, "data": …}`
 FLAG_GZIP = 0x40  # the request body is gzip'd
 FLAG_NAN = 0x40  # in an answer: a NaN or infinity became null
 FLAG_STREAM = 0x80  # the client accepts text/event-stream

@@ -65,7 +65,7 @@ class AlgoBackend:
         options = {}
         if hasattr(self._class, "reconfigure"):
             options[CONFIG] = any_(description="Handed to reconfigure(config).", default=None)
-        return Signature(options=options, commands=(self._command,))
+        return Signature(runtime="algo_backend", options=options, commands=(self._command,))
 
     def load(self, options: dict[str, Any]) -> None:
         """Make the object, which loads the model, and configure it.

@@ -58,6 +58,15 @@ class Batch:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Body:
+    """What a `whole_body` command takes and gives: JSON Schemas, and a request to show."""
+
+    input_schema: Mapping[str, Any] = field(default_factory=dict)
+    output_schema: Mapping[str, Any] = field(default_factory=dict)
+    example: Any = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Command:
     """One thing a model can be asked.
 
@@ -70,6 +79,7 @@ class Command:
         idempotent: whether a request may be tried again when its worker died.
         whole_body: the function gets the decoded JSON body itself, whatever it is, and its answer
             is the JSON answer.
+        body: of a `whole_body` command: what that JSON is, as far as it can be told.
         with_request: the function gets a `Request` instead of inputs.
         batch: the function gets the inputs of many requests at once and returns as many results.
         whole_site: a web application: it gets a `Request`, with any method and at any path that is
@@ -83,6 +93,7 @@ class Command:
     kind: CallKind = CallKind.VALUE
     idempotent: bool = True
     whole_body: bool = False
+    body: Body = field(default_factory=Body)
     with_request: bool = False
     batch: Batch | None = None
     whole_site: bool = False
@@ -94,20 +105,26 @@ class Command:
 
     def to_dict(self) -> dict[str, Any]:
         """The command's description as `/meta` and `GET /<command>` show it."""
+        if self.whole_body:
+            schemas = (dict(self.body.input_schema), dict(self.body.output_schema))
+            example = self.body.example
+        else:
+            schemas = (schema_of(self.inputs), schema_of(self.outputs, inputs=False))
+            example = {name: kind.example() for name, kind in self.inputs.items()}
         return {
             "name": self.name,
             "description": self.description,
             "inputs": [{"name": name, **kind.to_dict()} for name, kind in self.inputs.items()],
             "outputs": [{"name": name, **kind.to_dict()} for name, kind in self.outputs.items()],
-            "inputSchema": schema_of(self.inputs) if not self.whole_body else {},
-            "outputSchema": schema_of(self.outputs, inputs=False) if not self.whole_body else {},
+            "inputSchema": schemas[0],
+            "outputSchema": schemas[1],
             "streams": self.streams,
             "idempotent": self.idempotent,
             "wholeBody": self.whole_body,
             "withRequest": self.with_request,
             "wholeSite": self.whole_site,
             "maxBatchSize": self.batch.max_size if self.batch else 1,
-            "example": {name: kind.example() for name, kind in self.inputs.items()},
+            "example": example,
         }
 
 
@@ -126,14 +143,19 @@ def schema_of(fields: Mapping[str, DataType], *, inputs: bool = True) -> dict[st
 
 @dataclass(frozen=True, kw_only=True)
 class Signature:
-    """What a model offers: its options and commands, in the order they were declared."""
+    """What a model offers: its options and commands, in the order they were declared.
 
+    `runtime` is the word for how it is written, such as `function`.
+    """
+
+    runtime: str = ""
     options: Mapping[str, DataType] = field(default_factory=dict)
     commands: tuple[Command, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As it travels to the node and is shown in `/meta`."""
         return {
+            "runtime": self.runtime,
             "options": [{"name": name, **kind.to_dict()} for name, kind in self.options.items()],
             "optionsSchema": schema_of(self.options),
             "commands": [command.to_dict() for command in self.commands],
@@ -195,7 +217,7 @@ class Backend(Protocol):
 
     @property
     def signature(self) -> Signature:
-        """Known before `load`."""
+        """Commands and options; the same after `load`, which may tell more of a command's body."""
 
     def load(self, options: dict[str, Any]) -> None:
         """Load the model. `options` are complete and deserialised. May take minutes; may raise."""

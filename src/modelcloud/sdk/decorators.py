@@ -236,6 +236,7 @@ class DecoratedBackend:
         self._functions = {name: own.function for name, (_, own) in registry.commands.items()}
         self._model: Any = None
         self._signature = Signature(
+            runtime="decorated",
             options=registry.options,
             commands=tuple(declared for declared, _ in registry.commands.values()),
         )

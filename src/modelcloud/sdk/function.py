@@ -41,7 +41,7 @@ class FunctionBackend:
     @property
     def signature(self) -> Signature:
         """The one command; no options."""
-        return Signature(commands=(self._command,))
+        return Signature(runtime="function", commands=(self._command,))
 
     def load(self, options: dict[str, Any]) -> None:
         """Nothing to do: the function's module is loaded."""

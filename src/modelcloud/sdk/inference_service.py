@@ -47,7 +47,7 @@ class InferenceServiceBackend:
     @property
     def signature(self) -> Signature:
         """The command `predict`; no options."""
-        return Signature(commands=(self._command,))
+        return Signature(runtime="inference_service", commands=(self._command,))
 
     def load(self, options: dict[str, Any]) -> None:
         """Make the service.

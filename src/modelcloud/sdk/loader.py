@@ -11,6 +11,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import msgspec
+
 from modelcloud.errors import ModelLoadError
 from modelcloud.sdk import notebook
 from modelcloud.sdk.algo_backend import AlgoBackend
@@ -19,6 +21,7 @@ from modelcloud.sdk.contract import Backend
 from modelcloud.sdk.decorators import DecoratedBackend, Registry, collecting
 from modelcloud.sdk.function import FunctionBackend
 from modelcloud.sdk.inference_service import CLASS_NAME, InferenceServiceBackend
+from modelcloud.sdk.model_file import ModelFileBackend
 from modelcloud.sdk.snapshot_import import StagedCode
 from modelcloud.sdk.wsgi import WsgiBackend
 from modelcloud.types import GenerationSpec
@@ -40,6 +43,8 @@ def load_backend(spec: GenerationSpec) -> Backend:
             `line` point into the user's own file, at its original place.
     """
     code = StagedCode(Path(spec.snapshot), spec.digest, spec.port)
+    if code.manifest.runtime:
+        return ModelFileBackend(code.manifest.runtime, code.root / code.manifest.main)
     if not code.manifest.module:
         return DecoratedBackend(notebook.unpack(code.read(code.manifest.main)))
     code.install()
@@ -47,11 +52,28 @@ def load_backend(spec: GenerationSpec) -> Backend:
     try:
         with collecting() as registry, user_code("the model file"):
             module = code.import_main()
-        return _backend_of(module, registry, code.manifest.name, spec, main)
+        return _backend_of(module, registry, code.manifest.name, _placed(spec, code), main)
     except ModelLoadError as error:
         if main is not None:
             error.fields = {"file": str(main), "line": 1, **error.fields}
         raise
+
+
+def _placed(spec: GenerationSpec, code: StagedCode) -> GenerationSpec:
+    """The spec with a model path inside an artifact of the store as an absolute one.
+
+    Raises:
+        ModelLoadError: it leads out of the artifact.
+    """
+    if not (code.kept and spec.model_path) or Path(spec.model_path).is_absolute():
+        return spec
+    path = code.root / spec.model_path
+    if not path.resolve().is_relative_to(code.root):
+        raise ModelLoadError(
+            f"the model path {spec.model_path!r} leads out of the version's files; accepted: "
+            "a path inside them"
+        )
+    return msgspec.structs.replace(spec, model_path=str(path))
 
 
 def _backend_of(

@@ -1,5 +1,7 @@
 """Imports a generation's code from its snapshot, while `__file__` stays where the user wrote it.
 
+An artifact of the store was written nowhere else: its code runs where it is kept.
+
 Must never: run bytes that do not match the manifest, or a cached `.pyc` of other bytes.
 """
 
@@ -47,7 +49,8 @@ class StagedCode:
 
     Attributes:
         manifest: what it holds.
-        root: where the files were taken from.
+        root: where the files were taken from; of an artifact of the store, the snapshot itself.
+        kept: whether it is an artifact of the store, with its files of every kind.
         folders: those that hold staged files, relative to `root`.
 
     Raises:
@@ -62,11 +65,16 @@ class StagedCode:
             raise ModelLoadError("the staged code is not readable", detail=str(error)) from None
         if digest and hashlib.sha256(text).hexdigest() != digest:
             raise ModelLoadError("the staged code is not the one this generation was made of")
-        self.root = Path(self.manifest.root)
+        self.kept = not self.manifest.root
+        self.root = folder.resolve() if self.kept else Path(self.manifest.root)
         self._folder, self._port = folder, port
         self.folders = {
             str(parent) for name in self.manifest.files for parent in PurePosixPath(name).parents
         }
+
+    @property
+    def _in_package(self) -> bool:
+        return "." in self.manifest.module or self.manifest.main.endswith("/__init__.py")
 
     def read(self, name: str) -> bytes:
         """The bytes of one file, `${port}` filled in if it is the main one.
@@ -87,12 +95,14 @@ class StagedCode:
     def install(self) -> None:
         """Make imports find this code first; an earlier snapshot's in this process is forgotten."""
         _forget_installed()
-        # The folder of a main file in a package comes last: modules beside it are found as a
-        # script would find them, but its `logging.py` is no top-level one.
+        # As for a script, modules beside the main file come first. Beside one in a package they
+        # come last: its `logging.py` is no top-level one.
         root, main = str(self.root), self.manifest.main
         beside_main = str((self.root / main).parent) if main else root
-        sys.path[:] = [root, *sys.path, beside_main]
-        sys.path_hooks.insert(0, _Hook(self, (root, beside_main)))
+        first = [root] if self._in_package else list(dict.fromkeys((beside_main, root)))
+        last = [beside_main] if self._in_package else []
+        sys.path[:] = [*first, *sys.path, *last]
+        sys.path_hooks.insert(0, _Hook(self, (*first, *last)))
         _forget_finders(self.root)
 
     def import_main(self) -> ModuleType:

@@ -48,7 +48,7 @@ class WsgiBackend:
             whole_site=True,
             idempotent=False,
         )
-        return Signature(commands=(command,))
+        return Signature(runtime="wsgi", commands=(command,))
 
     def load(self, options: dict[str, Any]) -> None:
         """Nothing: the application was made when its module was imported."""

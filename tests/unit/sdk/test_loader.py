@@ -9,11 +9,13 @@ import subprocess
 import sys
 import traceback
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from modelcloud.errors import ModelLoadError
 from modelcloud.sdk.loader import load_backend
+from modelcloud.types import GenerationSpec
 from support.projects import Project
 
 
@@ -114,6 +116,13 @@ def test_a_package_keeps_its_relative_imports(project: Project) -> None:
     assert project.loaded("pkg.sub.algo:f").handler("f")({"x": 0}) == expected
 
 
+def test_a_package_s_modules_stand_in_for_none_of_the_same_name(project: Project) -> None:
+    project.write("pkg/__init__.py", "import sched\ndef f(x): return sched.__file__\n")
+    project.write("pkg/sched.py", "")
+    (found,) = project.loaded("pkg/__init__.py:f").handler("f")({"x": 0}).values()
+    assert not Path(found).is_relative_to(project.folder)
+
+
 def test_a_module_outside_the_current_folder_is_imported_as_installed(project: Project) -> None:
     spec = project.stage("statistics:mean")
     assert [path.name for path in Path(spec.snapshot).iterdir()] == ["manifest.json"]
@@ -200,6 +209,76 @@ def test_a_notebooks_functions_run_from_their_file(project: Project) -> None:
     file = project.folder / "notebook-1.pkl"
     file.write_bytes(notebook.pack(registry))
     assert project.loaded(str(file)).handler("go")({"x": 2}) == 7
-    file.write_bytes(b"\x80\x04.")
+    file.write_bytes(b"no notebook")
     with pytest.raises(ModelLoadError, match="no packed notebook"):
         project.backend(str(file))
+
+
+# ---- artifacts of the store
+
+
+def answer(spec: GenerationSpec, command: str) -> Any:
+    """What the command of a kept artifact gives for x = 0, once its model is loaded."""
+    backend = load_backend(spec)
+    backend.load({})
+    return backend.handler(command)({"x": 0})
+
+
+def test_an_artifact_runs_where_it_is_kept_with_the_files_that_came_with_it(
+    project: Project,
+) -> None:
+    project.write("weights/w.txt", "17")
+    project.write("parts/helper.py", "HERE = __file__\n")
+    project.write(
+        "model.py",
+        """
+        from pathlib import Path
+        from parts.helper import HERE
+        WEIGHTS = Path(__file__).parent / "weights" / "w.txt"
+        def f(x): return [int(WEIGHTS.read_text()), __file__, HERE]
+        """,
+    )
+    spec = project.keep()
+    shutil.rmtree(project.folder / "parts")
+    kept = Path(spec.snapshot)
+    expected = [17, str(kept / "model.py"), str(kept / "parts/helper.py")]
+    assert answer(spec, "f") == {"result": expected}
+    assert not list(kept.rglob("__pycache__"))
+
+
+def test_a_main_file_in_a_folder_finds_what_is_beside_it_first(project: Project) -> None:
+    project.write("README.txt", "")
+    project.write("helper.py", "WHERE = 'top'\n")
+    project.write("other.py", "WHERE = 'top'\n")
+    project.write("sub/helper.py", "WHERE = 'beside'\n")
+    project.write(
+        "sub/model.py", "import helper, other\ndef f(x): return helper.WHERE, other.WHERE\n"
+    )
+    assert answer(project.keep("sub/model.py"), "f") == {"result": ("beside", "top")}
+
+
+INFERENCE_SERVICE = """
+class InferenceService:
+    def __init__(self, model_path): self.model_path = model_path
+    def process_request(self, request): return self.model_path
+"""
+
+
+@pytest.mark.parametrize(
+    ("model_path", "below"), [("", "sub"), ("weights", "weights"), ("sub/../weights", "weights")]
+)
+def test_a_model_path_lies_in_the_artifact(project: Project, model_path: str, below: str) -> None:
+    project.write("weights/w.txt", "")
+    project.write("sub/model.py", INFERENCE_SERVICE)
+    spec = project.keep("sub/model.py", model_path=model_path)
+    given = Path(answer(spec, "predict"))
+    assert given.resolve() == (Path(spec.snapshot) / below).resolve()
+    assert given.is_absolute()
+
+
+def test_a_model_path_that_leads_out_of_the_artifact_is_refused(project: Project) -> None:
+    project.write("model.py", INFERENCE_SERVICE)
+    with pytest.raises(ModelLoadError, match="leads out of the version's files"):
+        load_backend(project.keep(model_path="../secrets"))
+    spec = project.keep(model_path=str(project.folder))
+    assert answer(spec, "predict") == str(project.folder)  # an absolute one is the user's business
