@@ -17,7 +17,7 @@ from modelcloud.config import Limits
 from modelcloud.dataplane import responses
 from modelcloud.dataplane.exchange import Exchange
 from modelcloud.dataplane.messages import LENGTH, AdminResponse
-from modelcloud.dataplane.routes import Lookup
+from modelcloud.dataplane.sites import OpenSite
 
 #: Bodies and answers up to this size are not counted against `Limits.buffered`: `connections`
 #: and `pipeline` bound them.
@@ -34,16 +34,15 @@ class Hub(Protocol):
     """What the connections of one gateway share."""
 
     limits: Limits
-    lookup: Lookup
     connections: set[Any]
     turned_away: set[Any]  # clients too many, being told so
     connections_total: int
     buffered: int  # bytes of large bodies and answers held, all connections together
-    draining: bool
     cors: bytes
     access_log: bool
     date: bytes
     ok_head: bytes  # status line and first headers of a JSON 200
+    starting: bool  # what is not there may come: nobody has said yet what is to be reached
 
     def submit_admin(self, exchange: Exchange, head: Any, path: str) -> None:
         """Have the node answer."""
@@ -58,8 +57,9 @@ class Hub(Protocol):
 class OrderedAnswers(ABC):
     """A transport to a client, and the answers that are still owed on it."""
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, site: OpenSite) -> None:
         self.hub = hub
+        self.site = site
         self.transport: Any = None
         self.pending: deque[Exchange] = deque()
         #: Pipelined requests beyond the limit that came in one read with those before them.
@@ -362,7 +362,7 @@ class OrderedAnswers(ABC):
         return True
 
     def close_if_idle(self) -> None:
-        """During a drain: end the connection if no request is under way on it."""
+        """Its site closes: end the connection if no request is under way on it."""
         if not self.pending and not self.in_message and not self.closing:
             self.closing = True
             self.transport.close()

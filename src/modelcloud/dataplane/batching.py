@@ -44,6 +44,7 @@ class BatchQueue:
         self._wave_known = True
         self._last_end = float("-inf")
         self._mean_s = 0.0
+        self.calls = self.called = 0  # batches that were run, and the requests in them
 
     # ---- when
 
@@ -72,6 +73,8 @@ class BatchQueue:
 
     def ran(self, size: int, began: float, ended: float) -> None:
         """A batch of `size` was run; its answers are about to leave."""
+        self.calls += 1
+        self.called += size
         self._wave = size
         self._wave_known = False
         self._last_end = self._first_at = ended

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import sys
 import traceback
 import uuid
@@ -16,7 +15,8 @@ from typing import Any
 
 import msgspec
 
-from modelcloud.codecs.media import FLAG_NAN, Codec
+from modelcloud.codecs import predict
+from modelcloud.codecs.media import FLAG_NAN, FLAG_WRAPPED, Codec
 from modelcloud.codecs.native import CommandCodec
 from modelcloud.dataplane.batching import BatchQueue
 from modelcloud.dataplane.messages import LENGTH
@@ -73,7 +73,10 @@ class BoundCommand:
         return self.handler(body)
 
     def run(self, codec: int, body: Any) -> Answer:
-        """Decode, call, encode: the whole of a plain command. `body` may be a `RequestView`."""
+        """Decode, call, encode: the whole of a plain command. `body` may be a `RequestView`.
+
+        With `FLAG_WRAPPED` in the codec, the answer is as `codecs.predict` says.
+        """
         try:
             result = self.call(codec, body)
             if self.kind is CallKind.GENERATOR:
@@ -81,8 +84,10 @@ class BoundCommand:
             elif self.command.whole_site:
                 return site_answer(result)
             encoded, nan = self.codec.encode(result)
+            if codec & FLAG_WRAPPED:
+                encoded = predict.success(encoded)
         except BaseException as error:  # SystemExit too costs only this request
-            return self.failure(error)
+            return self.failure(error, codec)
         return 200, JSON_WITH_NAN if nan else Codec.JSON, encoded
 
     def run_batch(self, requests: Sequence[tuple[int, bytes]]) -> list[Answer]:
@@ -97,22 +102,25 @@ class BoundCommand:
             try:
                 inputs[number] = self.codec.decode(codec, body)
             except Exception as error:  # noqa: PERF203 — each fails alone
-                answers[number] = self.failure(error)
+                answers[number] = self.failure(error, codec)
         results = self.batches.call(list(inputs.values())) if inputs else []
         for number, result in zip(inputs, results, strict=True):
+            codec, _ = requests[number]
             if isinstance(result, BaseException):
-                answers[number] = self.failure(result)
+                answers[number] = self.failure(result, codec)
             else:
-                answers[number] = self._encoded(result)
+                answers[number] = self._encoded(result, codec)
         return [answers[number] for number in range(len(requests))]
 
-    def _encoded(self, result: Any) -> Answer:
+    def _encoded(self, result: Any, codec: int) -> Answer:
         try:
             if isinstance(result, Response):
                 return site_answer(result)
             encoded, nan = self.codec.encode(result)
+            if codec & FLAG_WRAPPED:
+                encoded = predict.success(encoded)
         except Exception as error:
-            return self.failure(error)
+            return self.failure(error, codec)
         return 200, JSON_WITH_NAN if nan else Codec.JSON, encoded
 
     async def run_async(self, codec: int, body: Any) -> Answer:
@@ -127,17 +135,17 @@ class BoundCommand:
         except asyncio.CancelledError:  # the caller knows whether it was meant
             raise
         except BaseException as error:  # SystemExit too costs only this request
-            return self.failure(error)
-        return self._encoded(result)
+            return self.failure(error, codec)
+        return self._encoded(result, codec)
 
-    def failure(self, error: BaseException) -> Answer:
+    def failure(self, error: BaseException, codec: int = Codec.JSON) -> Answer:
         """What the client gets for an exception; the log gets all of it under an id.
 
         Never raises, though all of it may be the model's own: the exception, what it holds, stderr.
         """
         with contextlib.suppress(Exception):
             if isinstance(error, ModelcloudError) and 400 <= error.status < 500:
-                return error.status, Codec.JSON, _json(error.to_dict())
+                return _failed(error.status, error.to_dict(), codec)
         error_id = uuid.uuid4().hex[:12]
         text = f"{type(error).__name__}, which cannot be shown\n"
         with contextlib.suppress(Exception):
@@ -154,15 +162,13 @@ class BoundCommand:
         if self._dev:
             body["error"] = text.rstrip().rpartition("\n")[2]
             body["traceback"] = text
-        return 500, Codec.JSON, _json(body)
+        return _failed(500, body, codec)
 
 
-def _json(body: dict[str, Any]) -> bytes:
-    """As JSON, whatever it holds: names of files may be no Unicode, fields may be any object."""
-    try:
-        return msgspec.json.encode(body, enc_hook=str)
-    except UnicodeEncodeError:
-        return json.dumps(body, default=str).encode()
+def _failed(status: int, body: dict[str, Any], codec: int) -> Answer:
+    if codec & FLAG_WRAPPED:
+        return status, Codec.JSON, predict.failure(status, body)
+    return status, Codec.JSON, predict.any_json(body)
 
 
 def site_answer(response: Response) -> Answer:

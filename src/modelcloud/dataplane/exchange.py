@@ -5,17 +5,20 @@ Must never: parse or route. It is created per request, so it holds only slots an
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING
 
-from modelcloud.codecs.media import Codec
+from modelcloud.codecs import predict
+from modelcloud.codecs.media import FLAG_WRAPPED, Codec
 from modelcloud.dataplane import responses
 from modelcloud.dataplane.frames import Kind
 
 if TYPE_CHECKING:
     from modelcloud.dataplane.answers import OrderedAnswers
+    from modelcloud.dataplane.dispatch import Waiting
     from modelcloud.dataplane.link import WorkerLink
     from modelcloud.dataplane.metrics import Counters
+    from modelcloud.dataplane.router import RequestHead
+    from modelcloud.dataplane.shadow import Comparison
 
 
 _REQUEST = int(Kind.REQUEST)  # once: an enumeration's attributes are slow
@@ -34,21 +37,31 @@ class Exchange:
         out: pieces of the answer that wait for answers before it on the connection (pipelining).
         ended: `out` is the rest of the answer.
         unsent: bytes of a streamed answer that the client has not taken yet.
-        queue: the one it waits in, or waited in last.
+        asked: the request's head; only where what chooses its pool or its worker looks into it.
+        key: what `consistent_hash` chooses the worker by; empty without one.
+        queue: the one it waits in, or waited in last; `queued` is since when, monotonic seconds.
         link: the worker that has it, under the number `rid`.
         tries: workers it was given to.
         accounted: bytes counted against the gateway's limit for bytes held.
         log: method and path for the access log; None without one.
+        comparison: wants to know the answer, because a copy of the request went elsewhere.
     """
 
+    #: Whether it is such a copy, with no client behind it.
+    is_copy = False
+
     rid: int
+    queued: float
+    asked: RequestHead
 
     __slots__ = (
         "accounted",
         "arrived",
+        "asked",
         "body",
         "codec",
         "command",
+        "comparison",
         "connection",
         "counters",
         "deadline",
@@ -57,11 +70,13 @@ class Exchange:
         "head",
         "head_only",
         "idempotent",
+        "key",
         "kind",
         "link",
         "log",
         "out",
         "queue",
+        "queued",
         "request_id",
         "rid",
         "streaming",
@@ -71,13 +86,13 @@ class Exchange:
 
     def __init__(
         self,
-        connection: OrderedAnswers,
+        connection: OrderedAnswers | None,
         body: bytes,
         arrived: float,
         request_id: bytes,
         head: bytes,
     ) -> None:
-        self.connection: OrderedAnswers | None = connection
+        self.connection = connection
         self.body = body
         self.arrived = arrived
         self.request_id = request_id
@@ -93,12 +108,14 @@ class Exchange:
         self.streaming = False
         self.out: list[bytes] | None = None
         self.unsent = 0
-        self.queue: deque[Exchange] | None = None
+        self.key = b""
+        self.queue: Waiting | None = None
         self.link: WorkerLink | None = None
         self.tries = 0
         self.accounted = 0
         self.counters: Counters | None = None
         self.log: tuple[str, str] | None = None
+        self.comparison: Comparison | None = None
 
     def reply(self, model_head: bytes, status: int, codec: int, body: bytes) -> None:
         """Answer with a worker's whole response."""
@@ -108,6 +125,8 @@ class Exchange:
                 connection.write_site(self, status, body, model_head)
             else:
                 connection.write_answer(self, status, codec, body, model_head)
+            if self.comparison is not None:  # only now: the client does not wait for it
+                self.comparison.asked(status, body)
 
     def fail(self, status: int, message: str, *, extra: bytes = b"", **fields: object) -> None:
         """Answer with an error of the gateway's own, or break off an answer already begun."""
@@ -117,7 +136,10 @@ class Exchange:
         if self.streaming and not connection.take_back(self):
             connection.break_off(self)
         else:
-            body = responses.error_body(message, **fields)
+            if self.codec & FLAG_WRAPPED:
+                body = predict.failure(status, {"error": message, **fields})
+            else:
+                body = responses.error_body(message, **fields)
             connection.write_answer(self, status, Codec.JSON, body, extra)
 
     def piece(self, model_head: bytes, status: int, codec: int, data: bytes) -> None:

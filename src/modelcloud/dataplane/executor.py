@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from modelcloud.codecs.media import FLAG_STREAM
+from modelcloud.codecs.media import FLAG_STREAM, FLAG_WRAPPED
 from modelcloud.dataplane.batching import BatchQueue
 from modelcloud.dataplane.commands import Answer, BoundCommand
 from modelcloud.dataplane.frames import MAX_ANSWER
@@ -55,6 +55,12 @@ class Executor:
         self._woken: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def batch_counts(self) -> tuple[int, int]:
+        """Calls of batching commands since the start, and the requests they took together."""
+        counts = [(batches.calls, batches.called) for _, batches in self._batching]
+        return sum(calls for calls, _ in counts), sum(called for _, called in counts)
 
     async def finish(self) -> None:
         """Answer all that was received, then hang up."""
@@ -172,7 +178,7 @@ class Executor:
         self, link: GatewayLink, rid: int, command: BoundCommand, codec: int, body: Any
     ) -> None:
         """Begin what does not end within the call: coroutines, streams, calls on a thread."""
-        stream = codec & FLAG_STREAM and command.command.streams
+        stream = codec & FLAG_STREAM and command.command.streams and not codec & FLAG_WRAPPED
         codec &= ~FLAG_STREAM
         if command.kind in {CallKind.COROUTINE, CallKind.ASYNC_GENERATOR}:
             work = (
@@ -211,18 +217,19 @@ class Executor:
         try:
             link.answer(rid, await command.run_async(codec, body))
         except asyncio.CancelledError as error:
-            self._cancelled(link, rid, command, error)
+            self._cancelled(link, rid, command, codec, error)
         finally:
             link.running.pop(rid, None)
             link.flush_soon()
 
     @staticmethod
     def _cancelled(
-        link: GatewayLink, rid: int, command: BoundCommand, error: asyncio.CancelledError
-    ) -> None:
+        link: GatewayLink, rid: int, command: BoundCommand, codec: int,
+        error: asyncio.CancelledError,
+    ) -> None:  # fmt: skip
         """Tell a request that was given up from a model that let such an error escape."""
         if rid in link.running:
-            link.answer(rid, command.failure(error))
+            link.answer(rid, command.failure(error, codec))
         else:
             link.over(rid)
 

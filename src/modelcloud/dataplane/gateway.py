@@ -24,6 +24,8 @@ from modelcloud.dataplane.http import HttpConnection
 from modelcloud.dataplane.hub import Gateway
 from modelcloud.dataplane.lifeline import tie_to_parent
 from modelcloud.dataplane.messages import RouteTable
+from modelcloud.dataplane.ports import take_ports
+from modelcloud.dataplane.sites import OpenSite
 
 DEADLINE_TICK_S = 0.1
 CLOCK_TICK_S = 1.0
@@ -43,7 +45,7 @@ class Control(asyncio.Protocol):
         self.finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._reader = messages.MessageReader(messages.ToGateway)
         self._listening = False
-        self._server: asyncio.AbstractServer | None = None
+        self._draining = False
         self._tasks: set[asyncio.Task[None]] = set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -104,10 +106,10 @@ class Control(asyncio.Protocol):
         applied = await gateway.publish(table)
         if applied and not self._listening:
             self._listening = True
-            self._server = await self._listen(gateway)
+            await self._listen(gateway)
             self.send(messages.Listening())
 
-    async def _listen(self, gateway: Gateway) -> asyncio.AbstractServer:
+    async def _listen(self, gateway: Gateway) -> None:
         """Accept clients on the socket that the node made; only now that there is a table."""
         start = self._start
         context = None
@@ -115,28 +117,45 @@ class Control(asyncio.Protocol):
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.minimum_version = ssl.TLSVersion.TLSv1_2
             context.load_cert_chain(start.tls_cert, start.tls_key or None)
-        loop = asyncio.get_running_loop()
-        sock = socket.socket(fileno=start.listen_fd)
-        serve: Any = loop.create_server
-        if sock.family == socket.AF_UNIX:
-            serve = loop.create_unix_server
-        server: asyncio.AbstractServer = await serve(
-            lambda: HttpConnection(gateway),
-            sock=sock,
-            ssl=context,
-            backlog=LISTEN_BACKLOG,
-            ssl_handshake_timeout=start.limits.header_timeout_s if context else None,
-            ssl_shutdown_timeout=TLS_GOODBYE_S if context else None,
-        )
+        await self._accept(gateway, gateway.site(0), socket.socket(fileno=start.listen_fd), context)
+        if start.ports_fd >= 0:
+            take_ports(
+                start.ports_fd,
+                lambda port, sock: self._run(
+                    self._accept(gateway, gateway.site(port), sock, context)
+                ),
+            )
         _every(CLOCK_TICK_S, gateway.tick_clock)
         _every(DEADLINE_TICK_S, gateway.tick_deadlines)
         gc.collect()
         gc.freeze()  # what exists now stays; collections look only at what requests leave behind
-        return server
+
+    async def _accept(
+        self, gateway: Gateway, site: OpenSite, sock: socket.socket,
+        context: ssl.SSLContext | None,
+    ) -> None:  # fmt: skip
+        """Take the clients of a listening socket as those of a site, in place of an earlier one."""
+        if self._draining:
+            sock.close()
+            return
+        loop = asyncio.get_running_loop()
+        serve: Any = loop.create_server
+        if sock.family == socket.AF_UNIX:
+            serve = loop.create_unix_server
+        server: asyncio.AbstractServer = await serve(
+            lambda: HttpConnection(gateway, site),
+            sock=sock,
+            ssl=context,
+            backlog=LISTEN_BACKLOG,
+            ssl_handshake_timeout=self._start.limits.header_timeout_s if context else None,
+            ssl_shutdown_timeout=TLS_GOODBYE_S if context else None,
+        )
+        site.listen(server)
 
     async def _drain(self, gateway: Gateway, deadline_s: float) -> None:
-        if self._server is not None:
-            await gateway.drain(self._server, deadline_s)
+        self._draining = True
+        if self._listening:
+            await gateway.drain(deadline_s)
         if not self.finished.done():
             self.finished.set_result(None)
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import msgspec
 
-from modelcloud.codecs.media import FLAG_STREAM, Codec
+from modelcloud.codecs import predict
+from modelcloud.codecs.media import FLAG_STREAM, FLAG_WRAPPED, Codec
 from modelcloud.dataplane.commands import Answer
 from modelcloud.dataplane.executor import Executor
 from modelcloud.dataplane.frames import HEADER_SIZE, MAX_ANSWER, Kind, pack_header, unpack_header
@@ -107,14 +108,15 @@ class GatewayLink(asyncio.Protocol):
         executor = self.executor
         if kind in {Kind.REQUEST, Kind.REQUEST_WITH_META}:
             if number >= len(executor.commands):
-                self.unknown(rid)
+                self.unknown(rid, codec)
                 return
             command = executor.commands[number]
             if kind == Kind.REQUEST:
                 executor.jobs.append((self, rid, command, codec, body))
             elif command.command.with_request:
                 request = read_request(body, codec, executor.max_body)
-                executor.jobs.append((self, rid, command, codec & FLAG_STREAM, request))
+                flags = codec & (FLAG_STREAM | FLAG_WRAPPED)
+                executor.jobs.append((self, rid, command, flags, request))
             else:  # it waited for a generation whose command is not what it was routed for
                 executor.jobs.append((self, rid, command, *read_plain(body, codec)))
         elif kind == Kind.CANCEL:
@@ -139,9 +141,10 @@ class GatewayLink(asyncio.Protocol):
             self.over(rid)
         self.flush_soon()
 
-    def unknown(self, rid: int) -> None:
+    def unknown(self, rid: int, codec: int) -> None:
         """No such command: the table and this worker were never of one mind."""
-        self.answer(rid, (404, Codec.JSON, b'{"error":"this worker has no such command"}'))
+        wrapped = bool(codec & FLAG_WRAPPED)
+        self.answer(rid, _refusal(404, "this worker has no such command", wrapped=wrapped))
         self.flush_soon()
 
     def over(self, rid: int) -> None:
@@ -153,7 +156,7 @@ class GatewayLink(asyncio.Protocol):
         status, codec, body = answer
         if len(body) > MAX_ANSWER:  # the gateway would take it for nonsense and give the worker up
             error = f"an answer of {len(body)} bytes; at most {MAX_ANSWER} can be sent"
-            status, codec, body = 500, Codec.JSON, msgspec.json.encode({"error": error})
+            status, codec, body = _refusal(500, error, wrapped=predict.is_success(body))
         self._out += (pack_header(len(body), rid, Kind.RESPONSE, codec, status), body)
 
     def frame(self, rid: int, kind: Kind, codec: int, status: int, body: bytes) -> None:
@@ -170,3 +173,9 @@ class GatewayLink(asyncio.Protocol):
     def flush_soon(self) -> None:
         """Write together with what else finishes in this turn of the event loop."""
         asyncio.get_running_loop().call_soon(self.flush)
+
+
+def _refusal(status: int, message: str, *, wrapped: bool) -> Answer:
+    error = {"error": message}
+    body = predict.failure(status, error) if wrapped else msgspec.json.encode(error)
+    return status, Codec.JSON, body

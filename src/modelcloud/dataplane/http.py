@@ -14,13 +14,15 @@ from time import monotonic
 
 import httptools
 
-from modelcloud.codecs.media import Codec
+from modelcloud.codecs.media import FLAG_WRAPPED
 from modelcloud.dataplane import responses
 from modelcloud.dataplane.answers import SMALL_BODY, Hub, OrderedAnswers
 from modelcloud.dataplane.exchange import Exchange
+from modelcloud.dataplane.lookup import WRAPPED
 from modelcloud.dataplane.peer import address_of
 from modelcloud.dataplane.repeat import RepeatedHead, learn
 from modelcloud.dataplane.router import RequestHead, route
+from modelcloud.dataplane.sites import OpenSite
 
 #: Pieces of a body below this size are joined as they come: objects take many times their size.
 SMALL_PIECE = 4 * 1024
@@ -38,8 +40,8 @@ _id_prefix = os.urandom(6).hex().encode()
 class HttpConnection(OrderedAnswers, asyncio.Protocol):
     """One client. Requests may be pipelined; a request is submitted when its last byte is here."""
 
-    def __init__(self, hub: Hub) -> None:
-        super().__init__(hub)
+    def __init__(self, hub: Hub, site: OpenSite) -> None:
+        super().__init__(hub, site)
         self.parser = httptools.HttpRequestParser(self)
         self.in_body = False
         self.head_fed = 0  # bytes read of a head, chunk extension or trailer that goes on
@@ -52,9 +54,13 @@ class HttpConnection(OrderedAnswers, asyncio.Protocol):
     # ---- connection events
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the client, or turn it away at once when there are too many."""
+        """Take the client, or turn it away at once when there are too many, or nothing for it."""
         self.transport = transport
         hub = self.hub
+        if not self.site.named:
+            self.closing = True
+            self.transport.close()
+            return
         hub.connections_total += 1
         if len(hub.connections) < hub.limits.connections:
             hub.connections.add(self)
@@ -131,10 +137,10 @@ class HttpConnection(OrderedAnswers, asyncio.Protocol):
 
     def _take_repeated(self, head: RepeatedHead, data: bytes) -> bool:
         """Submit a request without parsing it again, if it is one more with the same head."""
-        hub = self.hub
+        hub, site = self.hub, self.site
         if (
-            head.lookup is not hub.lookup
-            or hub.draining
+            head.lookup is not site.lookup
+            or site.closing
             or self.write_paused
             or self.parked
             or len(self.pending) >= hub.limits.pipeline
@@ -150,7 +156,8 @@ class HttpConnection(OrderedAnswers, asyncio.Protocol):
         endpoint = head.endpoint
         exchange.command = endpoint.command
         exchange.idempotent = endpoint.idempotent
-        endpoint.pool.submit(exchange)
+        exchange.codec = endpoint.codec
+        endpoint.target.submit(exchange)
         if len(self.pending) >= hub.limits.pipeline:
             self.pause_reading()
         return True
@@ -304,7 +311,7 @@ class HttpConnection(OrderedAnswers, asyncio.Protocol):
         self.in_message = self.in_body = False
         hub = self.hub
         now = self.since = monotonic()
-        keep = self.parser.should_keep_alive() and not hub.draining
+        keep = self.parser.should_keep_alive() and not self.site.closing
         head = b""
         if not keep:
             self.closing = True
@@ -326,7 +333,8 @@ class HttpConnection(OrderedAnswers, asyncio.Protocol):
         if self.write_paused or self.parked or len(self.pending) > hub.limits.pipeline:
             self.parked.append((exchange, self._request_head()))
             return
-        endpoint = hub.lookup.hot.get(self.url)
+        lookup = self.site.lookup
+        endpoint = lookup.hot.get(self.url)
         if (
             endpoint is not None
             and (self.ctype is None or self.ctype == b"application/json")
@@ -337,12 +345,13 @@ class HttpConnection(OrderedAnswers, asyncio.Protocol):
         ):
             exchange.command = endpoint.command
             exchange.idempotent = endpoint.idempotent
+            exchange.codec = endpoint.codec
             if self.lessons and request_id is not self.request_id and not (head or self.expects):
                 self.lessons -= 1
-                self.repeated = learn(self.read, len(body), endpoint, hub.lookup)
-            endpoint.pool.submit(exchange)
+                self.repeated = learn(self.read, len(body), endpoint, lookup)
+            endpoint.target.submit(exchange)
         else:
-            route(hub, exchange, self._request_head())
+            route(hub, lookup, exchange, self._request_head())
 
     def take_up(self) -> None:
         """Send parked requests on their way, as far as the client takes answers."""
@@ -354,7 +363,7 @@ class HttpConnection(OrderedAnswers, asyncio.Protocol):
         while parked and not self.write_paused and len(pending) - len(parked) < limit:
             exchange, head = parked.popleft()
             if not exchange.finished:
-                route(self.hub, exchange, head)
+                route(self.hub, self.site.lookup, exchange, head)
         self.taking_up = False
 
     def _request_head(self) -> RequestHead:
@@ -387,6 +396,7 @@ class HttpConnection(OrderedAnswers, asyncio.Protocol):
         """Answer with an error after which nothing more is read from this connection."""
         if self.closing:
             return
+        wrapped = self.in_message and self.url.startswith(WRAPPED)
         self.refused = self.closing = True
         self.in_message = False
         hub = self.hub
@@ -398,8 +408,9 @@ class HttpConnection(OrderedAnswers, asyncio.Protocol):
         exchange = Exchange(self, b"", monotonic(), request_id, responses.CLOSE)
         if hub.access_log:
             exchange.log = ("", self.url.decode("latin-1"))
+        exchange.codec = FLAG_WRAPPED if wrapped else 0
         self.pending.append(exchange)
-        self.write_answer(exchange, status, Codec.JSON, responses.error_body(message), extra)
+        exchange.fail(status, message, extra=extra)
 
     # ---- time
 

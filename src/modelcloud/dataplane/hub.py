@@ -19,19 +19,18 @@ from modelcloud.dataplane import messages, responses
 from modelcloud.dataplane.exchange import Exchange
 from modelcloud.dataplane.http import HttpConnection
 from modelcloud.dataplane.link import WorkerLink
-from modelcloud.dataplane.messages import RouteTable, WorkerAddress
+from modelcloud.dataplane.messages import PoolRoutes, RouteTable, WorkerAddress
 from modelcloud.dataplane.metrics import Counters
 from modelcloud.dataplane.peer import address_of, user_of
 from modelcloud.dataplane.pool import Pool
 from modelcloud.dataplane.router import RequestHead
-from modelcloud.dataplane.routes import HEALTHZ, SITE_METHODS, Endpoint, Lookup
+from modelcloud.dataplane.sites import GRACE_S, OpenSite
+from modelcloud.dataplane.targets import lookup_of
 
 CONNECT_TIMEOUT_S = 5.0
 #: How long a switch waits for a worker's hello. One in a long call says it afterwards, and gets its
 #: first request only then; whether a worker hangs is for the node to find out.
 HELLO_S = 1.0
-#: How long a keep-alive client may still send a request on a draining gateway.
-DRAIN_GRACE_S = 1.0
 MAX_ADMIN_BODY = 1024 * 1024
 MAX_ADMIN_PENDING = 64
 #: Unsent bytes to the node beyond which requests for it are refused: a backlog of bodies that
@@ -39,7 +38,8 @@ MAX_ADMIN_PENDING = 64
 MAX_ADMIN_BACKLOG = 8 * 1024 * 1024
 #: Characters of a path that the access log shows; a line stays below what the node takes as one.
 LOGGED_PATH = 1024
-#: Generations whose counters are told apart; memory stays flat over any number of updates.
+#: Generations of a service whose counters are kept beside those the table names; memory stays flat
+#: over any number of updates.
 COUNTED_GENERATIONS = 16
 
 
@@ -62,20 +62,22 @@ class Gateway:
         self.access_log = bool(start.access_log)
         self.gateway_id = start.gateway_id
         self.node = node
-        self.lookup = Lookup(())
+        self.sites = {0: OpenSite(0)}
         self.connections: set[HttpConnection] = set()
         self.turned_away: set[HttpConnection] = set()
         self.connections_total = 0
         self.buffered = 0
         self.retried = 0
-        self.draining = False
         self.rejected: dict[str, int] = {}
         self.date = b""
         self.ok_head = b""
+        self.starting = False
         self.pools: dict[str, Pool] = {}
+        self._heirs: dict[str, str] = {}
         self._links: dict[int, WorkerLink] = {}
         #: Workers of the newest table, even before it holds.
         self._named: frozenset[int] = frozenset()
+        self._counted: frozenset[tuple[str, int]] = frozenset()  # service, generation of those
         self._counters: dict[tuple[str, str, int, int], Counters] = {}
         self._admin: dict[int, Exchange] = {}
         self._admin_ids = 0
@@ -109,47 +111,71 @@ class Gateway:
         return True
 
     async def _apply(self, table: RouteTable) -> list[int]:
-        """Connect to the workers first, then switch every service in one go."""
-        self._named = frozenset(w.id for service in table.services for w in service.workers)
+        """Connect to the workers first, then switch every service at every site in one go."""
+        self._named = frozenset(w.id for routes in table.pools for w in routes.workers)
+        self._counted = frozenset(
+            (routes.service, w.generation) for routes in table.pools for w in routes.workers
+        )
         missing = [
-            (self._pool(service.name), address)
-            for service in table.services
-            for address in service.workers
+            (self._pool(routes), address)
+            for routes in table.pools
+            for address in routes.workers
             if address.id not in self._links
         ]
         links = await asyncio.gather(*(self._connect(pool, address) for pool, address in missing))
         unreachable = [
             address.id for (_, address), link in zip(missing, links, strict=True) if link is None
         ]
-        endpoints = [Endpoint(HEALTHZ, ["GET"])]
-        endpoints += [Endpoint(route.path, route.methods, admin=True) for route in table.admin]
-        named = set()
-        for service in table.services:
-            pool = self._pool(service.name)
-            named.add(service.name)
-            pool.limit = service.queue
-            pool.deadline_s = service.deadline_s
-            for route in service.commands:
-                endpoints += [
-                    Endpoint(path, route.methods, route=route, pool=pool) for path in route.paths
-                ]
-                if route.whole_site:
-                    endpoints.append(Endpoint("", SITE_METHODS, route=route, pool=pool))
-        self.lookup = Lookup(endpoints)
-        for service in table.services:
-            live = [self._links[w.id] for w in service.workers if w.id in self._links]
-            self.pools[service.name].switch(live, available=service.available)
-        for name in self.pools.keys() - named:
-            pool = self.pools[name]
-            pool.switch([], available=False)
-            if not pool.retiring:
-                del self.pools[name]
+        for routes in table.pools:
+            pool = self._pool(routes)
+            pool.limit = routes.queue
+            pool.deadline_s = routes.deadline_s
+            pool.dispatch = routes.dispatch
+        self._switch_sites(table)
+        self.starting = table.starting
+        for routes in table.pools:
+            self._switch_pool(routes)
+        for name in self.pools.keys() - {routes.name for routes in table.pools}:
+            self._give_up_pool(name)
+        self._heirs = {routes.name: routes.heir for routes in table.pools}
         return unreachable
 
-    def _pool(self, name: str) -> Pool:
-        if name not in self.pools:
-            self.pools[name] = Pool(self, name)
-        return self.pools[name]
+    def _switch_sites(self, table: RouteTable) -> None:
+        for site in table.sites:
+            self.site(site.port).switch(lookup_of(site, self.pools, table.token_sets))
+        gone = self.sites.keys() - {0, *(site.port for site in table.sites)}
+        for port in [port for port in gone if self.sites[port].named]:
+            self.sites.pop(port).close(monotonic())
+
+    def _switch_pool(self, routes: PoolRoutes) -> None:
+        pool = self.pools[routes.name]
+        live = [self._links[w.id] for w in routes.workers if w.id in self._links]
+        for link in live:
+            if link.pool is not pool:
+                link.pool.let_go(link)
+                link.pool = pool
+        pool.switch(live, available=routes.available)
+
+    def _give_up_pool(self, name: str) -> None:
+        """A pool that the table names no more: what it has is its heir's."""
+        pool = self.pools[name]
+        heir = self._heirs.get(name, "")
+        if heir in self.pools:
+            del self.pools[name]
+            pool.give_to(self.pools[heir])
+            return
+        pool.switch([], available=False)
+        if not pool.retiring:
+            del self.pools[name]
+
+    def site(self, port: int) -> OpenSite:
+        """The site of a port; not named yet if no table has it."""
+        return self.sites.setdefault(port, OpenSite(port))
+
+    def _pool(self, routes: PoolRoutes) -> Pool:
+        if routes.name not in self.pools:
+            self.pools[routes.name] = Pool(self, routes.name, routes.service)
+        return self.pools[routes.name]
 
     async def _connect(self, pool: Pool, address: WorkerAddress) -> WorkerLink | None:
         loop = asyncio.get_running_loop()
@@ -198,6 +224,8 @@ class Gateway:
             exchange.fail(503, "too many requests of this kind at once; try again later",
                           extra=b"retry-after: 1\r\n")  # fmt: skip
             return
+        connection = exchange.connection
+        assert connection is not None  # it has just asked
         self._admin_ids += 1
         exchange.tries = 1
         self._admin[self._admin_ids] = exchange
@@ -210,7 +238,8 @@ class Gateway:
                 headers=head.text_headers(),
                 body=exchange.body,
                 peer=head.peer,
-                uid=user_of(exchange.connection.transport) if exchange.connection else None,
+                port=connection.site.port,
+                uid=user_of(connection.transport),
             )
         )
         exchange.body = b""
@@ -233,12 +262,16 @@ class Gateway:
         """The counters of one command of one generation."""
         key = (service, command, version, generation)
         if key not in self._counters:
-            self._forget_old_counters(generation)
+            self._forget_old_counters(service)
             self._counters[key] = Counters()
         return self._counters[key]
 
-    def _forget_old_counters(self, generation: int) -> None:
-        for key in [key for key in self._counters if key[3] <= generation - COUNTED_GENERATIONS]:
+    def _forget_old_counters(self, service: str) -> None:
+        """Of a service's generations that the table does not name, keep the newest."""
+        counted = {key[3] for key in self._counters if key[0] == service}
+        unnamed = sorted(n for n in counted if (service, n) not in self._counted)
+        forgotten = set(unnamed[:-COUNTED_GENERATIONS])
+        for key in [key for key in self._counters if key[0] == service and key[3] in forgotten]:
             del self._counters[key]
 
     def count_rejected(self, reason: str) -> None:
@@ -314,6 +347,8 @@ class Gateway:
         now = monotonic()
         for connection in (*self.connections, *self.turned_away):
             connection.check_time(now)
+            if connection.site.closing and now >= connection.site.ends:
+                connection.close_if_idle()
 
     def tick_deadlines(self) -> None:
         """Ten times a second: requests whose time is up."""
@@ -322,15 +357,17 @@ class Gateway:
             pool.check_deadlines(now)
         self.flush_log()
 
-    async def drain(self, server: asyncio.AbstractServer, deadline_s: float) -> None:
+    async def drain(self, deadline_s: float) -> None:
         """Answer what is under way, then end; clients are told not to reuse their connection."""
-        self.draining = True
         end = monotonic() + deadline_s
+        for site in self.sites.values():
+            site.closing = True
         await asyncio.sleep(0)  # connections that are waiting to be accepted get in
-        server.close()
-        grace = min(monotonic() + DRAIN_GRACE_S, end)
+        for site in self.sites.values():
+            site.close(monotonic())
+        grace = min(monotonic() + GRACE_S, end)
         while self.connections and monotonic() < end:
-            if monotonic() >= grace or deadline_s < DRAIN_GRACE_S:
+            if monotonic() >= grace or deadline_s < GRACE_S:
                 for connection in list(self.connections):
                     connection.close_if_idle()
             await asyncio.sleep(0.02)

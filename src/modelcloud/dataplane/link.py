@@ -9,7 +9,7 @@ import asyncio
 import itertools
 from copy import copy
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -43,6 +43,13 @@ _RESPONSE = int(Kind.RESPONSE)  # once: an enumeration's attributes are slow
 _hello = msgspec.msgpack.Decoder(tuple[list[str], int, list[str]])
 
 
+class Blocking(NamedTuple):
+    """The call that keeps a worker from all others: its request, and for how long it is known."""
+
+    rid: int
+    seen_s: float
+
+
 class WorkerLink(asyncio.Protocol):
     """The frames to and from one worker."""
 
@@ -71,6 +78,7 @@ class WorkerLink(asyncio.Protocol):
         self._per_request = 0.0
         self._last = 0.0
         self._call: tuple[int, float] | None = None
+        self._call_seen = 0.0
         self._partial = bytearray()
         self._need = 0
         self._call_soon = asyncio.get_running_loop().call_soon
@@ -138,7 +146,12 @@ class WorkerLink(asyncio.Protocol):
                 adapted = min(MAX_CREDIT, int(CREDIT_S / (self._per_request + 1e-9)))
                 self.credit = max(self.least_credit, adapted)
             self._last = now if inflight else 0.0
-            self._refill()
+            if not self.retired:
+                self.free = self.credit - len(inflight)
+                if self.free > 0 and self.pool.queue:
+                    self.pool.drain()
+            elif not inflight:
+                self.pool.owner.link_idle(self)
 
     def _special(
         self, kind: int, rid: int, codec: int, status: int, body: bytes, now: float
@@ -151,7 +164,7 @@ class WorkerLink(asyncio.Protocol):
             self.credit = max(self.credit, self.least_credit)
             for number, name in enumerate(names):
                 counters = pool.owner.counters(
-                    pool.name, name, self.address.version, self.address.generation
+                    pool.service, name, self.address.version, self.address.generation
                 )
                 self.commands[name] = (number, counters)
             if not self.greeted.done():
@@ -196,13 +209,14 @@ class WorkerLink(asyncio.Protocol):
         if entry is None:
             exchange.fail(404, f"this version has no command {exchange.command!r}")
             return
-        if not self.inflight:
+        inflight = self.inflight
+        if not inflight:
             self._last = monotonic()
         number, exchange.counters = entry
         rid = next(self._ids) & ID_MASK
-        while rid in self.inflight:
+        while rid in inflight:
             rid = next(self._ids) & ID_MASK
-        self.inflight[rid] = exchange
+        inflight[rid] = exchange
         self.free -= 1
         exchange.link = self
         exchange.rid = rid
@@ -250,15 +264,6 @@ class WorkerLink(asyncio.Protocol):
             self.transport.write(b"".join(self._out))
         self._out.clear()
 
-    def _refill(self) -> None:
-        if self.retired:
-            if not self.inflight:
-                self.pool.owner.link_idle(self)
-            return
-        self.free = self.credit - len(self.inflight)
-        if self.free > 0 and self.pool.queue:
-            self.pool.drain()
-
     def retire(self) -> None:
         """Take no further requests; what is inside is still answered."""
         self.retired = True
@@ -268,8 +273,8 @@ class WorkerLink(asyncio.Protocol):
 
     # ---- time
 
-    def check_blocked(self) -> int | None:
-        """The call that has blocked the worker since the last look, by its number; None if none.
+    def check_blocked(self, now: float) -> Blocking | None:
+        """The call that has blocked the worker since the last look, or one before; None if none.
 
         A worker takes its requests in order, so those sent after that call have not begun.
         """
@@ -277,7 +282,10 @@ class WorkerLink(asyncio.Protocol):
         for rid, exchange in self.inflight.items():
             if exchange.command in self.blocking:
                 self._call = (rid, self._last)
-                return rid if self._call == seen else None
+                if self._call == seen:
+                    return Blocking(rid, now - self._call_seen)
+                self._call_seen = now
+                break
         return None
 
     def take_back(self, after: int, most: int) -> list[Exchange]:
@@ -307,8 +315,7 @@ class WorkerLink(asyncio.Protocol):
                 continue
             if not exchange.finished:
                 self._give_up(exchange, 504)
-                exchange.fail(504, "the model did not answer in time")
-                self.pool.owner.count_rejected("deadline")
+                self.pool.refuse(exchange, "deadline", 504, "the model did not answer in time")
             elif now - exchange.deadline > OVERDUE_S and not self.overdue_told:
                 self.overdue_told = True
                 self.pool.owner.worker_overdue(self, now - exchange.deadline)

@@ -12,7 +12,8 @@ from typing import Any, TypeAlias
 import msgspec
 
 from modelcloud.config import Limits
-from modelcloud.types import GenerationSpec, State
+from modelcloud.dataplane.confinement import Confinement
+from modelcloud.types import Dispatch, GenerationSpec, State, Sticky
 
 LENGTH = struct.Struct("<I")
 MAX_MESSAGE = 80 * 1024 * 1024
@@ -29,13 +30,14 @@ class Load(Message):
     """First message to a worker: become a replica of this generation, listening at `socket`.
 
     Temporary files that hold what requests sent belong into the folder `files`, which the node
-    removes when the worker is gone.
+    removes when the worker is gone. With a confinement it is the current folder too.
     """
 
     spec: GenerationSpec
     worker_id: int
     socket: str
     files: str
+    confinement: Confinement | None = None
 
 
 class Ping(Message):
@@ -77,10 +79,17 @@ class LoadFailed(Message):
 
 
 class Pong(Message):
-    """Answer to Ping; `busy_s` is how long the running call has lasted (0 when idle)."""
+    """Answer to Ping.
+
+    Attributes:
+        busy_s: how long the running call has lasted; 0 when idle.
+        batches: calls of batching commands since the start, and the requests they took together.
+    """
 
     seq: int
     busy_s: float = 0.0
+    batches: int = 0
+    batched: int = 0
 
 
 # ---- the route table, node → gateway
@@ -95,29 +104,46 @@ class WorkerAddress(msgspec.Struct, frozen=True, array_like=True):
     version: int
 
 
+class Share(msgspec.Struct, frozen=True, array_like=True):
+    """A pool, and its weight beside the other pools of a route (of a shadow: 0 to 1)."""
+
+    pool: str
+    weight: float = 1.0
+
+
 class CommandRoute(msgspec.Struct, frozen=True, kw_only=True):
-    """Paths that reach one command of a service.
+    """Paths that reach one command.
 
     Attributes:
         paths: exact paths, percent-decoded.
-        command: name of the command as the worker knows it.
+        command: name of the command as the workers know it.
+        shares: the pools its requests go to; one alone gets them all.
+        sticky: keeps a client at one of several pools.
+        shadows: pools that get a copy of a share of the requests, unless one went there anyway.
         methods: methods that call it; a GET without a query string answers `about` if it is set.
         about: JSON description of the command.
         idempotent: whether a request may be tried again when its worker died.
         streams: whether it can answer as an event stream.
         with_meta: whether the worker wants method, headers and query too.
         whole_site: a web application: it answers every path that is nobody else's, by any method.
+        wrapped: answers are `{"message": …, "code": …, "data": …}`, errors among them.
+        tokens: name of the token set (`RouteTable.token_sets`) a request must present one of; ""
+            for a public route.
     """
 
-    service: str
     paths: tuple[str, ...]
     command: str
+    shares: tuple[Share, ...]
+    sticky: Sticky | None = None
+    shadows: tuple[Share, ...] = ()
     methods: tuple[str, ...] = ("GET", "POST")
     about: bytes = b""
     idempotent: bool = True
     streams: bool = False
     with_meta: bool = False
     whole_site: bool = False
+    wrapped: bool = False
+    tokens: str = ""
 
 
 class AdminRoute(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,34 +154,67 @@ class AdminRoute(msgspec.Struct, frozen=True, kw_only=True):
     yields: bool = False  # to a web application, which has such pages of its own
 
 
-class ServiceRoutes(msgspec.Struct, frozen=True, kw_only=True):
-    """One service: its commands and the workers that answer them now."""
+class PoolRoutes(msgspec.Struct, frozen=True, kw_only=True):
+    """One pool: the workers that requests for a deployment, or a part of them, go to.
+
+    Attributes:
+        name: unique in the table: the deployment's key, with `@GENERATION` behind it for a
+            generation that gets a percentage of its own.
+        service: what its counters are labelled with.
+        heir: the pool that takes over its waiting requests when it is gone from a later table.
+        available: False: no worker and none to come soon, 503 instead of queueing.
+    """
 
     name: str
-    commands: tuple[CommandRoute, ...]
+    service: str
     workers: tuple[WorkerAddress, ...]
-    available: bool = True  # False: no worker and none to come soon, 503 instead of queueing
+    available: bool = True
+    heir: str = ""
+    dispatch: Dispatch = Dispatch()
     queue: int = 2048
     deadline_s: float = 60.0
 
 
+class Site(msgspec.Struct, frozen=True, kw_only=True):
+    """What stands at one listening address: the gateway's own (`port` 0), or a service's port."""
+
+    port: int = 0
+    commands: tuple[CommandRoute, ...] = ()
+    admin: tuple[AdminRoute, ...] = ()
+
+
 class RouteTable(msgspec.Struct, frozen=True, kw_only=True):
-    """All that a gateway routes by. Replaced as a whole, acknowledged by `snapshot`."""
+    """All that a gateway routes by. Replaced as a whole, acknowledged by `snapshot`.
+
+    Attributes:
+        sites: the first is that of the gateway's own address.
+        token_sets: name → sha256 of each token, in hexadecimal.
+        starting: nobody has said yet what is to be reached, so that what is not there may come.
+    """
 
     snapshot: int
-    services: tuple[ServiceRoutes, ...] = ()
-    admin: tuple[AdminRoute, ...] = ()
+    pools: tuple[PoolRoutes, ...] = ()
+    sites: tuple[Site, ...] = (Site(),)
+    token_sets: dict[str, tuple[str, ...]] = {}
+    starting: bool = False
 
 
 # ---- node → gateway
 
 
 class StartGateway(Message):
-    """First message to a gateway. The listening socket is inherited as `listen_fd`."""
+    """First message to a gateway. The listening socket is inherited as `listen_fd`.
+
+    Attributes:
+        ports_fd: a unix socket on which the node hands over the listening sockets of ports that
+            services have for themselves, each with the port as a message of four bytes (u32,
+            little-endian, SCM_RIGHTS); -1: there will be none.
+    """
 
     gateway_id: int
     listen_fd: int
     limits: Limits
+    ports_fd: int = -1
     cors: str = ""
     tls_cert: str = ""
     tls_key: str = ""
@@ -222,7 +281,17 @@ class CommandStats(msgspec.Struct, kw_only=True):
     """Counters of one (service, command, generation) since the gateway started. Times in seconds.
 
     `buckets[i]` counts latencies up to `metrics.BUCKETS[i]` and over the bound before it; the
-    last counts the rest.
+    last counts the rest. What begins with `shadow` counts copies of requests to other versions, of
+    which nothing else here holds anything.
+
+    Attributes:
+        queue_sum_s: waiting in the gateway for a worker, of the requests that one was sent.
+        shadowed: copies that were answered, or failed once a worker had them.
+        shadow_errors: of them, those with a status of 500 or more.
+        shadow_same: copies answered with the status and body that the client got, byte for byte.
+        shadow_different: those answered otherwise. Neither counts what failed on either side, or
+            an answer over 1 MiB.
+        last_call_s: since the last call; -1: there was none.
     """
 
     service: str
@@ -231,9 +300,15 @@ class CommandStats(msgspec.Struct, kw_only=True):
     generation: int
     by_status: dict[int, int] = {}
     buckets: list[int] = []
+    shadowed: int = 0
+    shadow_errors: int = 0
+    shadow_same: int = 0
+    shadow_different: int = 0
+    shadow_latency_sum_s: float = 0.0
     latency_sum_s: float = 0.0
+    queue_sum_s: float = 0.0
     nan_outputs: int = 0
-    last_call_s: float = -1.0  # seconds since the last call
+    last_call_s: float = -1.0
 
 
 class Stats(Message):
@@ -260,6 +335,7 @@ class AdminRequest(Message):
     headers: list[tuple[str, str]]
     body: bytes
     peer: str = ""  # its address
+    port: int = 0  # the site it came to
     uid: int | None = None  # on a unix socket: the user that the client runs as
 
 

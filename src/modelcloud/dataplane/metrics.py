@@ -18,17 +18,30 @@ BUCKETS = (
 
 
 class Counters:
-    """What one command of one generation answered, through one gateway."""
+    """What one command of one generation answered, through one gateway.
 
-    __slots__ = ("buckets", "by_status", "last", "latency_sum", "nan_outputs", "ok")
+    Attributes:
+        queue_sum: seconds that requests waited for a worker, of those that were sent to one.
+        copies: the same of copies of other versions' requests, counted apart; None without any.
+        same: of the copies, those answered as the version that was asked answered.
+        different: likewise, those answered otherwise.
+    """
+
+    __slots__ = (
+        "buckets", "by_status", "copies", "different", "last", "latency_sum", "nan_outputs", "ok",
+        "queue_sum", "same",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.ok = 0  # status 200, apart because it is the hot one
         self.by_status: dict[int, int] = {}
         self.buckets = [0] * (len(BUCKETS) + 1)
         self.latency_sum = 0.0
+        self.queue_sum = 0.0
         self.nan_outputs = 0
         self.last = 0.0
+        self.copies: Counters | None = None
+        self.same = self.different = 0
 
     def record(self, status: int, seconds: float, now: float) -> None:
         """Count one answer that took `seconds` from arrival."""
@@ -40,19 +53,34 @@ class Counters:
         self.latency_sum += seconds
         self.last = now
 
+    def of_copies(self) -> Counters:
+        """The counters for answers to copies of requests."""
+        if self.copies is None:
+            self.copies = Counters()
+        return self.copies
+
     def to_stats(self, service: str, command: str, version: int, generation: int) -> CommandStats:
         """The record that travels to the node."""
-        by_status = dict(self.by_status)
-        if self.ok:
-            by_status[200] = self.ok
+        copies = self.copies or Counters()
+        copied = copies.all_by_status()
         return CommandStats(
             service=service,
             command=command,
             version=version,
             generation=generation,
-            by_status=by_status,
+            by_status=self.all_by_status(),
             buckets=list(self.buckets),
+            shadowed=sum(copied.values()),
+            shadow_errors=sum(count for status, count in copied.items() if status >= 500),
+            shadow_same=copies.same,
+            shadow_different=copies.different,
+            shadow_latency_sum_s=copies.latency_sum,
             latency_sum_s=self.latency_sum,
+            queue_sum_s=self.queue_sum,
             nan_outputs=self.nan_outputs,
             last_call_s=monotonic() - self.last if self.last else -1.0,
         )
+
+    def all_by_status(self) -> dict[int, int]:
+        """How many answers had each status."""
+        return {**self.by_status, 200: self.ok} if self.ok else dict(self.by_status)

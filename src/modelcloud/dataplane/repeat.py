@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from modelcloud.dataplane.routes import Endpoint, Lookup
+from modelcloud.dataplane.lookup import Endpoint, Lookup
 
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)[ \t]*\r\n", re.IGNORECASE)
 _END = b"\r\n\r\n"

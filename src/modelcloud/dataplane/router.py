@@ -5,21 +5,27 @@ Must never: touch sockets. It reads a request's head and either answers or submi
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import NamedTuple
 
 import msgspec
 
-from modelcloud.codecs.media import FLAG_GZIP, FLAG_STREAM, Codec
+from modelcloud.codecs.media import FLAG_GZIP, FLAG_STREAM, FLAG_WRAPPED, Codec
 from modelcloud.dataplane.answers import Hub
 from modelcloud.dataplane.exchange import Exchange
 from modelcloud.dataplane.frames import Kind
+from modelcloud.dataplane.lookup import WRAPPED, Endpoint, Lookup, normalise
 from modelcloud.dataplane.messages import LENGTH, RequestMeta
-from modelcloud.dataplane.routes import Endpoint, normalise
 
 _FORM = b"application/x-www-form-urlencoded"
 #: Methods that change nothing, so that a request may be tried again (RFC 9110, 9.2.1).
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _METHODS = b"allow: GET, HEAD, OPTIONS, POST\r\n"
+_PREFLIGHT = (
+    b"access-control-allow-methods: GET, POST, OPTIONS\r\n"
+    b"access-control-allow-headers: content-type, x-request-id, accept, authorization\r\n"
+    b"access-control-max-age: 600\r\n"
+)
 
 
 class RequestHead(NamedTuple):
@@ -46,8 +52,8 @@ class RequestHead(NamedTuple):
         return [(k.decode("latin-1").lower(), v.decode("latin-1")) for k, v in self.headers]
 
 
-def route(hub: Hub, exchange: Exchange, head: RequestHead) -> None:
-    """Answer, hand to the node, or submit to a command's pool."""
+def route(hub: Hub, lookup: Lookup, exchange: Exchange, head: RequestHead) -> None:
+    """Answer, hand to the node, or submit to where a command's requests go."""
     if hub.access_log:
         exchange.log = (head.method, head.url.partition(b"?")[0].decode("latin-1"))
     exchange.head_only = head.method == "HEAD"
@@ -55,23 +61,34 @@ def route(hub: Hub, exchange: Exchange, head: RequestHead) -> None:
         _answer(exchange, 204, b"", _METHODS)
         return
     target = _origin_form(head)
+    if target is not None and target.startswith(WRAPPED):
+        exchange.codec = FLAG_WRAPPED
     path = normalise(target) if target else None
     if path is None:
         _reject(hub, exchange, 400, "bad_path",
                 "path: accepted is an absolute path without `.` or `..` segments, empty segments, "
                 "backslashes, encoded slashes or control characters")  # fmt: skip
         return
-    endpoint = hub.lookup.find(path)
+    endpoint = lookup.find(path)
+    if endpoint is None and hub.starting:
+        _reject(hub, exchange, 503, "starting", "the server is starting; try again in a moment",
+                b"retry-after: 1\r\n")  # fmt: skip
+        return
     if endpoint is None:
         _reject(hub, exchange, 404, "not_found", f"nothing at {path}")
         return
-    if head.method not in endpoint.allow:
+    exchange.codec = endpoint.codec
+    if endpoint.tokens is not None and not _may_ask(endpoint, endpoint.tokens, head):
+        _reject(hub, exchange, 401, "token",
+                "this service answers who presents a token: `Authorization: Bearer TOKEN`",
+                b"www-authenticate: Bearer\r\n")  # fmt: skip
+    elif head.method not in endpoint.allow:
         _reject(hub, exchange, 405, "method", f"{head.method} does not apply to {path}",
                 _allow(endpoint), accepted=sorted(endpoint.allow))  # fmt: skip
     elif endpoint.whole_site:
         _submit_to_site(exchange, head, endpoint, path)
     elif head.method == "OPTIONS":
-        _answer(exchange, 204, b"", _allow(endpoint) + (_preflight() if head.preflight else b""))
+        _answer(exchange, 204, b"", _allow(endpoint) + (_PREFLIGHT if head.preflight else b""))
     elif endpoint.admin:
         hub.submit_admin(exchange, head, path)
     elif not endpoint.command:
@@ -82,14 +99,30 @@ def route(hub: Hub, exchange: Exchange, head: RequestHead) -> None:
         _submit(hub, exchange, head, endpoint, path)
 
 
+def _may_ask(endpoint: Endpoint, tokens: frozenset[str], head: RequestHead) -> bool:
+    """Whether a request came with one of the tokens, or is a question that needs none.
+
+    Browsers ask for the options before they send the token (Fetch, 4.8); a web application gets
+    even that question, so there it needs one too.
+    """
+    if head.method == "OPTIONS" and not endpoint.whole_site:
+        return True
+    given = [value for name, value in head.headers if name.lower() == b"authorization"]
+    if len(given) != 1:
+        return False
+    scheme, _, token = given[0].partition(b" ")
+    return scheme.lower() == b"bearer" and sha256(token.strip()).hexdigest() in tokens
+
+
 def _submit(hub: Hub, exchange: Exchange, head: RequestHead, endpoint: Endpoint, path: str) -> None:
     media_type = head.media_type
     if endpoint.with_meta:
-        _attach_meta(exchange, head, path)
+        _attach_meta(exchange, head, endpoint, path)
     elif head.query and not exchange.body:
-        exchange.codec, exchange.body = Codec.QUERY, head.query
+        exchange.codec |= Codec.QUERY
+        exchange.body = head.query
     elif media_type == _FORM:
-        exchange.codec = Codec.FORM
+        exchange.codec |= Codec.FORM
     elif media_type and media_type != b"application/json" and not media_type.endswith(b"+json"):
         _reject(hub, exchange, 415, "media_type",
                 f"content-type: got {media_type.decode('latin-1')}; "
@@ -106,24 +139,33 @@ def _submit(hub: Hub, exchange: Exchange, head: RequestHead, endpoint: Endpoint,
         exchange.codec |= FLAG_STREAM
     exchange.command = endpoint.command
     exchange.idempotent = endpoint.idempotent
-    endpoint.pool.submit(exchange)
+    _hand_on(exchange, head, endpoint)
 
 
 def _submit_to_site(exchange: Exchange, head: RequestHead, endpoint: Endpoint, path: str) -> None:
     """The application reads the body as it came, whatever its type and encoding."""
-    _attach_meta(exchange, head, path)
+    _attach_meta(exchange, head, endpoint, path)
     exchange.command = endpoint.command
     exchange.idempotent = head.method in _SAFE
-    endpoint.pool.submit(exchange)
+    _hand_on(exchange, head, endpoint)
 
 
-def _attach_meta(exchange: Exchange, head: RequestHead, path: str) -> None:
+def _hand_on(exchange: Exchange, head: RequestHead, endpoint: Endpoint) -> None:
+    if endpoint.reads_head:
+        exchange.asked = head
+    endpoint.target.submit(exchange)
+
+
+def _attach_meta(exchange: Exchange, head: RequestHead, endpoint: Endpoint, path: str) -> None:
+    headers = head.text_headers()
+    if endpoint.tokens is not None:  # the model has no business with it
+        headers = [header for header in headers if header[0] != "authorization"]
     meta = msgspec.msgpack.encode(
         RequestMeta(
             method=head.method,
             path=path,
             query=head.query.decode("latin-1"),
-            headers=head.text_headers(),
+            headers=headers,
             scheme=head.scheme,
             peer=head.peer,
         )
@@ -150,14 +192,6 @@ def _origin_form(head: RequestHead) -> bytes | None:
 
 def _allow(endpoint: Endpoint) -> bytes:
     return b"allow: %b\r\n" % ", ".join(sorted(endpoint.allow)).encode()
-
-
-def _preflight() -> bytes:
-    return (
-        b"access-control-allow-methods: GET, POST, OPTIONS\r\n"
-        b"access-control-allow-headers: content-type, x-request-id, accept\r\n"
-        b"access-control-max-age: 600\r\n"
-    )
 
 
 def _answer(exchange: Exchange, status: int, body: bytes, extra: bytes) -> None:

@@ -1,15 +1,12 @@
-"""Which path leads where: pure functions between a service's signature and a lookup by exact path.
+"""The route table: from how services are to be reached, and what runs of them, to paths and pools.
 
-Must never: know connections or processes. `normalise` is the only reading of a path there is;
-routing and authorisation both see its result (attack row 7: one normaliser).
+Must never: know connections or processes, or remember anything: equal arguments, equal table.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
-from typing import Any
-from urllib.parse import unquote_to_bytes
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -17,157 +14,348 @@ from modelcloud.config import Limits
 from modelcloud.dataplane.messages import (
     AdminRoute,
     CommandRoute,
+    PoolRoutes,
     RouteTable,
-    ServiceRoutes,
+    Share,
+    Site,
     WorkerAddress,
 )
+from modelcloud.types import DeploymentRoute, Dispatch, Routing, ServiceRouting
 
-#: Paths the gateway answers itself.
-HEALTHZ = "/healthz"
-
-#: Methods of a web application; those of a command are GET and POST.
-SITE_METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
-
-_UNSAFE = re.compile(rb"%(?:2f|5c|00)|[\\\x00-\x20\x7f]|//", re.IGNORECASE)
+#: What `/predict/<service>` calls if there is a command of this name; else the first one.
+PREDICT = "predict"
 
 
-def normalise(path: bytes) -> str | None:
-    """The canonical form of a raw request path, percent-decoded once.
+class RoutedGeneration(msgspec.Struct, frozen=True, kw_only=True):
+    """A generation that is wanted `routed`.
 
-    Returns:
-        The path, or None when it must be refused: not absolute, an encoded slash, a backslash, a
-        control character, an empty segment, a `.` or `..` segment, or no UTF-8.
+    Attributes:
+        number: of the generation.
+        version: of its artifact.
+        signature: `Signature.to_dict()`; while its own is not known, that of the generation
+            before it in the deployment; empty when there is none either.
+        workers: the ready ones.
+        percent: of the deployment's requests that it gets; None: it shares what is left.
     """
-    if not path.startswith(b"/") or _UNSAFE.search(path):
-        return None
-    decoded = unquote_to_bytes(path)
-    if any(segment in {b".", b".."} for segment in decoded.split(b"/")):
-        return None
-    if decoded != path and _UNSAFE.search(decoded.replace(b" ", b"")):
-        return None
-    try:
-        return decoded.decode("utf-8")
-    except UnicodeDecodeError:
-        return None
+
+    number: int
+    version: int
+    signature: dict[str, Any] = {}
+    workers: tuple[WorkerAddress, ...] = ()
+    percent: float | None = None
+
+
+class DeploymentState(msgspec.Struct, frozen=True, kw_only=True):
+    """What a node knows of one deployment.
+
+    Attributes:
+        service: name of its service.
+        generations: the routed ones, in any order.
+        available: False: it has no worker, and none is to come soon.
+        dispatch: how a worker is chosen.
+    """
+
+    service: str
+    generations: tuple[RoutedGeneration, ...] = ()
+    available: bool = True
+    dispatch: Dispatch = Dispatch()
+
+    @property
+    def main(self) -> list[RoutedGeneration]:
+        """The generations without a percentage of their own, oldest first."""
+        return sorted((g for g in self.generations if g.percent is None), key=_number)
+
+    @property
+    def candidates(self) -> list[RoutedGeneration]:
+        """The generations with one, oldest first."""
+        return sorted((g for g in self.generations if g.percent is not None), key=_number)
+
+    @property
+    def current(self) -> int:
+        """The version it stands at: that of its newest main generation; 0 without one."""
+        return self.main[-1].version if self.main else 0
 
 
 def build_table(
     *,
     snapshot: int,
-    service: str,
-    signature: dict[str, Any],
-    workers: Sequence[WorkerAddress],
-    available: bool,
+    routing: Routing | None,
+    deployments: Mapping[str, DeploymentState],
     limits: Limits,
-    admin: Iterable[AdminRoute] = (),
+    admin: Sequence[AdminRoute] = (),
+    service_admin: Sequence[AdminRoute] = (),
+    port_admin: Sequence[AdminRoute] = (),
 ) -> RouteTable:
-    """The table of one service that sits at the root, as in `modelcloud serve`.
+    """The table by which gateways reach `deployments` as `routing` says.
+
+    A service `at_root` has the addresses of serve mode at the main site, and no others there. A
+    service with a port has them at the site of that port, beside all others. A web application is
+    reached at such a root alone. Where several deployments of a service answer the same version or
+    label, it leads to the one whose current version it is, else to the last of them in `routing`.
+
+    A deployment that `routing` does not name has a pool and no path; one that is not in
+    `deployments` has neither, unless `routing` knows its commands: requests wait for it. While a
+    deployment is not available, another one that shares its requests gets them all; a generation
+    with a percentage gets none while no worker of it is ready.
 
     Args:
         snapshot: id of this table, greater than any before.
-        service: name of the service; its commands are also reached at `/<service>/<command>`.
-        signature: `Signature.to_dict()` of the newest routed generation.
-        workers: ready workers of the routed generations.
-        available: False when no worker is there and none is to come soon.
-        limits: queue length and deadline of the service.
-        admin: addresses the node answers.
+        routing: the services, and the deployments of each from old to new; None: nobody has said.
+        deployments: what there is, by key.
+        limits: queue length and deadline of each pool.
+        admin: addresses at the main site that the node answers.
+        service_admin: further ones for each service that is not `at_root`; `/meta` here is
+            `/<service>/meta` there.
+        port_admin: addresses at the root of a service's own port that the node answers.
     """
-    whole_site = any(command["wholeSite"] for command in signature.get("commands", ()))
-    commands = tuple(
-        CommandRoute(
-            service=service,
-            paths=() if whole_site else (f"/{command['name']}", f"/{service}/{command['name']}"),
-            command=command["name"],
-            about=b"" if whole_site else msgspec.json.encode(command),
-            idempotent=command["idempotent"],
-            streams=command["streams"],
-            with_meta=command["withRequest"],
-            whole_site=whole_site,
-        )
-        for command in signature.get("commands", ())
-    )
+    main: list[CommandRoute] = []
+    main_admin = list(admin)
+    ports: list[Site] = []
+    services = () if routing is None else routing.services
+    deployments = {**_awaited(services), **deployments}
+    for service in services:
+        reach = _Reach(service, deployments)
+        if service.at_root:
+            main += reach.at_root()
+        else:
+            main += reach.by_name()
+            main_admin += [
+                msgspec.structs.replace(route, path=f"/{service.service}{route.path}")
+                for route in service_admin
+            ]
+        if service.port:
+            commands = [*reach.by_name(), *reach.at_root()]
+            ports.append(_site(service.port, commands, port_admin))
     return RouteTable(
         snapshot=snapshot,
-        services=(
-            ServiceRoutes(
-                name=service,
-                commands=commands,
-                workers=tuple(workers),
-                available=available,
-                queue=limits.queue,
-                deadline_s=limits.deadline_s,
-            ),
+        pools=tuple(
+            pool for key, state in deployments.items() for pool in _pools(key, state, limits)
         ),
-        admin=tuple(route for route in admin if not (whole_site and route.yields)),
+        sites=(_site(0, main, main_admin), *ports),
+        token_sets={
+            service.service: service.tokens for service in services if service.tokens is not None
+        },
+        starting=routing is None,
     )
 
 
-class Endpoint:
-    """What stands at a path: a command of a service, an address of the node, or `/healthz`.
-
-    Attributes:
-        command: "" for what is not a command.
-        pool: the service's `pool.Pool` for a command.
-        allow: methods it answers.
-    """
-
-    __slots__ = (
-        "about", "admin", "allow", "command", "idempotent", "path", "pool", "streams",
-        "whole_site", "with_meta",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        path: str,
-        methods: Iterable[str],
-        *,
-        route: CommandRoute | None = None,
-        pool: Any = None,
-        admin: bool = False,
-    ) -> None:
-        self.path = path
-        self.pool = pool
-        self.admin = admin
-        self.command = route.command if route else ""
-        self.about = route.about if route else b""
-        self.idempotent = route.idempotent if route else True
-        self.streams = route.streams if route else False
-        self.with_meta = route.with_meta if route else False
-        self.whole_site = route.whole_site if route else False
-        allow = {*methods, "OPTIONS"}
-        if "GET" in allow:
-            allow.add("HEAD")
-        self.allow = frozenset(allow)
+def _awaited(services: Iterable[ServiceRouting]) -> dict[str, DeploymentState]:
+    """A state for each deployment that is known to offer something, as if it were about to come."""
+    return {
+        route.deployment: DeploymentState(
+            service=service.service, generations=(RoutedGeneration(number=0, version=0),)
+        )
+        for service in services
+        for route in service.deployments
+        if route.commands
+    }
 
 
-class Lookup:
-    """A route table ready for use: one dictionary by raw path, one by canonical path."""
+def _site(port: int, commands: Sequence[CommandRoute], admin: Iterable[AdminRoute]) -> Site:
+    web_app = any(route.whole_site for route in commands)
+    return Site(
+        port=port,
+        commands=tuple(commands),
+        admin=tuple(route for route in admin if not (web_app and route.yields)),
+    )
 
-    __slots__ = ("_by_path", "_prefixes", "_site", "hot")
 
-    def __init__(self, endpoints: Iterable[Endpoint]) -> None:
-        self._by_path: dict[str, Endpoint] = {}
-        self._prefixes: dict[str, Endpoint] = {}
-        self._site: Endpoint | None = None
-        #: Raw bytes of the commands' plain paths: one dictionary access on the request path.
-        self.hot: dict[bytes, Endpoint] = {}
-        for endpoint in endpoints:
-            if endpoint.whole_site:
-                self._site = endpoint
-                continue
-            if endpoint.path.endswith("/*"):
-                self._prefixes[endpoint.path[:-2]] = endpoint
-                continue
-            self._by_path[endpoint.path] = endpoint
-            raw = endpoint.path.encode()
-            if endpoint.command and not endpoint.with_meta and normalise(raw) == endpoint.path:
-                self.hot[raw] = endpoint
+def _number(generation: RoutedGeneration) -> int:
+    return generation.number
 
-    def find(self, path: str) -> Endpoint | None:
-        """The endpoint of a canonical path, or None."""
-        endpoint = self._by_path.get(path)
-        if endpoint is None and self._prefixes:
-            head, _, tail = path.rpartition("/")
-            if tail:
-                endpoint = self._prefixes.get(head)
-        return endpoint or self._site
+
+# ---- pools
+
+
+def _candidate_pool(key: str, generation: RoutedGeneration) -> str:
+    return f"{key}@{generation.number}"
+
+
+def _pools(key: str, state: DeploymentState, limits: Limits) -> Iterable[PoolRoutes]:
+    """The deployment's pool, and one for each generation with a percentage."""
+
+    def pool(name: str, generations: Iterable[RoutedGeneration], heir: str = "") -> PoolRoutes:
+        return PoolRoutes(
+            name=name,
+            service=state.service,
+            workers=tuple(worker for generation in generations for worker in generation.workers),
+            available=state.available,
+            heir=heir,
+            dispatch=state.dispatch,
+            queue=limits.queue,
+            deadline_s=limits.deadline_s,
+        )
+
+    yield pool(key, state.main)
+    for candidate in state.candidates:
+        yield pool(_candidate_pool(key, candidate), [candidate], heir=key)
+
+
+class _Offer(NamedTuple):
+    """A pool as routes see it: its part of the requests, and the commands it knows by name."""
+
+    pool: str
+    part: float
+    available: bool
+    commands: dict[str, dict[str, Any]]
+
+    def times(self, weight: float) -> _Offer:
+        """The same with another part of the requests."""
+        return self._replace(part=self.part * weight)
+
+
+def _offers(route: DeploymentRoute, state: DeploymentState) -> list[_Offer]:
+    """Those of one deployment, which share 1; its main pool is the last."""
+    key = route.deployment
+    offers = []
+    left = 1.0
+    for candidate in state.candidates:
+        part = min((candidate.percent or 0.0) / 100, left) if candidate.workers else 0.0
+        left -= part
+        offers.append(
+            _Offer(
+                _candidate_pool(key, candidate), part, state.available, _commands(candidate, route)
+            )
+        )
+    main = state.main
+    known = _commands(main[-1], route) if main else offers[-1].commands if offers else {}
+    return [*offers, _Offer(key, left if main else 0.0, state.available, known)]
+
+
+def _commands(generation: RoutedGeneration, route: DeploymentRoute) -> dict[str, dict[str, Any]]:
+    commands = generation.signature.get("commands", ()) or route.commands
+    return {command["name"]: command for command in commands}
+
+
+# ---- paths
+
+
+class _Deployment(NamedTuple):
+    """One deployment of a service: how it is to be reached, and its pools."""
+
+    route: DeploymentRoute
+    state: DeploymentState
+    offers: list[_Offer]
+
+
+class _Reach:
+    """The routes to one service."""
+
+    def __init__(self, service: ServiceRouting, deployments: Mapping[str, DeploymentState]) -> None:
+        self._service = service
+        self._deployments = [
+            _Deployment(route, state, _offers(route, state))
+            for route in service.deployments
+            if (state := deployments.get(route.deployment)) is not None
+        ]
+        self._by_weight = [
+            offer.times(deployment.route.weight)
+            for deployment in self._deployments
+            for offer in deployment.offers
+        ]
+
+    def at_root(self) -> list[CommandRoute]:
+        """The addresses of serve mode."""
+        name = self._service.service
+        return [
+            route
+            for command in _names(self._by_weight)
+            for route in self._to(self._by_weight, command, (f"/{command}", f"/{name}/{command}"))
+        ]
+
+    def by_name(self) -> list[CommandRoute]:
+        """The addresses below the service's name and below `/predict`; none of a web application.
+
+        Whoever names a version or a label gets that deployment, whatever its weight.
+        """
+        routes = self._below([""], self._by_weight)
+        owners = _owners(self._deployments)
+        for deployment in self._deployments:
+            words = [word for word, owner in owners.items() if owner is deployment]
+            if words:
+                routes += self._below([f"/{word}" for word in words], deployment.offers, deployment)
+        return routes
+
+    def _below(
+        self, prefixes: Sequence[str], offers: Sequence[_Offer], only: _Deployment | None = None
+    ) -> list[CommandRoute]:
+        name = self._service.service
+        names = [command for command, web_app in _names(offers).items() if not web_app]
+        routes = [
+            route
+            for command in names
+            for route in self._to(
+                offers, command, [f"/{name}{prefix}/{command}" for prefix in prefixes], only
+            )
+        ]
+        if names:
+            first = PREDICT if PREDICT in names else names[0]
+            paths = [f"/{PREDICT}/{name}{prefix}" for prefix in prefixes]
+            routes += self._to(offers, first, paths, only, wrapped=True)
+        return routes
+
+    def _to(
+        self, offers: Sequence[_Offer], command: str, paths: Sequence[str],
+        only: _Deployment | None = None, *, wrapped: bool = False,
+    ) -> list[CommandRoute]:  # fmt: skip
+        """The route to a command at those of `offers` that have it; nothing if none gets a part."""
+        having = [offer for offer in offers if command in offer.commands and offer.part > 0]
+        having = [offer for offer in having if offer.available] or having
+        if not having:
+            return []
+        known = [offer.commands[command] for offer in having]
+        streams = any(c["streams"] for c in known)
+        with_meta = any(c["withRequest"] for c in known)
+        web_app = any(c["wholeSite"] for c in known)
+        idempotent = all(c["idempotent"] for c in known)
+        copied = idempotent and not (streams or with_meta or web_app)
+        service = self._service
+        return [
+            CommandRoute(
+                paths=() if web_app else tuple(paths),
+                command=command,
+                shares=tuple(Share(offer.pool, offer.part) for offer in having),
+                sticky=service.sticky if len(having) > 1 else None,
+                shadows=self._shadows(command, only) if copied else (),
+                about=b"" if web_app else msgspec.json.encode(known[-1]),
+                idempotent=idempotent,
+                streams=streams,
+                with_meta=with_meta,
+                whole_site=web_app,
+                wrapped=wrapped,
+                tokens="" if service.tokens is None else service.service,
+            )
+        ]
+
+    def _shadows(self, command: str, only: _Deployment | None) -> tuple[Share, ...]:
+        return tuple(
+            Share(offer.pool, offer.part * deployment.route.shadow)
+            for deployment in self._deployments
+            for offer in deployment.offers
+            if deployment is not only and deployment.route.shadow * offer.part > 0
+            and offer.available and command in offer.commands
+            and offer.commands[command]["idempotent"]
+        )  # fmt: skip
+
+
+def _names(offers: Iterable[_Offer]) -> dict[str, bool]:
+    """The commands of all offers, the newest's first, and whether each is a web application."""
+    newest_first = reversed(list(offers))
+    return {
+        name: command["wholeSite"]
+        for offer in newest_first
+        if offer.part > 0
+        for name, command in offer.commands.items()
+    }
+
+
+def _owners(deployments: Sequence[_Deployment]) -> dict[str, _Deployment]:
+    """Version or label → the deployment it leads to."""
+    owners: dict[str, _Deployment] = {}
+    for deployment in deployments:  # from old to new
+        for version in deployment.route.versions:
+            owner = owners.get(str(version))
+            if owner is None or owner.state.current != version:
+                owners[str(version)] = deployment
+        owners.update(dict.fromkeys(deployment.route.labels, deployment))
+    return owners

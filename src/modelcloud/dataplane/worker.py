@@ -21,16 +21,22 @@ from typing import Any
 
 from modelcloud.dataplane import messages
 from modelcloud.dataplane.commands import bind
+from modelcloud.dataplane.confinement import confine
 from modelcloud.dataplane.executor import Executor
 from modelcloud.dataplane.gateway_link import GatewayLink
 from modelcloud.dataplane.lifeline import end_with_group, tie_to_parent
 from modelcloud.dataplane.proving import check_golden, warm_up
 from modelcloud.errors import InvalidInput, ModelcloudError
-from modelcloud.sdk.contract import Backend
+from modelcloud.sdk.contract import Backend, Signature
 from modelcloud.types import State
 
 #: How long the node may take to say what to load.
 FIRST_MESSAGE_S = 60.0
+#: Added where a confined model was denied a file: others would not, so its author may wonder.
+DENIED = (
+    "; on this platform a model may not open the platform's files, nor make anything new in the "
+    "folders around them"
+)
 #: Status after a load that failed and was reported.
 LOAD_FAILED = 3
 
@@ -46,6 +52,7 @@ class NodeLink:
         self._stop: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: list[Any] = []
+        self._listener = threading.Thread(target=self._listen, name="node", daemon=True)
 
     def first(self) -> messages.Load:
         """The first message: what to become.
@@ -67,7 +74,7 @@ class NodeLink:
 
     def listen(self) -> None:
         """Answer pings from now on; the end of the socket is the end of this process."""
-        threading.Thread(target=self._listen, name="node", daemon=True).start()
+        self._listener.start()
 
     def _listen(self) -> None:
         while True:
@@ -83,12 +90,23 @@ class NodeLink:
 
     def _handle(self, message: Any) -> None:
         if isinstance(message, messages.Ping):
-            since = self._executor.busy_since if self._executor is not None else 0.0
-            self.send(messages.Pong(seq=message.seq, busy_s=monotonic() - since if since else 0.0))
+            self.send(self._pong(message.seq))
         elif isinstance(message, messages.Stop):
             if self._loop is None or self._stop is None:
                 os._exit(0)  # still loading: nothing to finish
             self._loop.call_soon_threadsafe(self._stop.set)
+
+    def _pong(self, seq: int) -> messages.Pong:
+        if self._executor is None:
+            return messages.Pong(seq=seq)
+        since = self._executor.busy_since
+        batches, batched = self._executor.batch_counts
+        busy_s = monotonic() - since if since else 0.0
+        return messages.Pong(seq=seq, busy_s=busy_s, batches=batches, batched=batched)
+
+    def wait_for_stop(self) -> None:
+        """Do nothing but answer pings; `Stop`, and the end of the node, end this process."""
+        self._listener.join()
 
     def serving(self, executor: Executor) -> asyncio.Event:
         """From now on pings tell how long the running call lasts; the event says to stop."""
@@ -109,17 +127,12 @@ def prepare(load: messages.Load, node: NodeLink) -> tuple[Backend, list[Any], me
     Raises:
         LoadError: with the step that failed; the node was not told yet.
     """
-    from modelcloud.sdk.data_types import files
-    from modelcloud.sdk.loader import load_backend
-    from modelcloud.sdk.options import complete_options, given_options
+    from modelcloud.sdk.options import complete_options
 
     spec = load.spec
     start = monotonic()
     with _step(State.LOADING, node):
-        files.set_upload_dir(spec.upload_dir or None)
-        files.set_temporary_dir(load.files)
-        backend = load_backend(spec)
-        options = given_options(backend.signature, spec)
+        backend, options = _imported(load)
         backend.load(complete_options(backend.signature, options))
         commands = bind(backend, max_body=spec.max_body, runenv=spec.runenv)
     load_s = monotonic() - start
@@ -128,12 +141,45 @@ def prepare(load: messages.Load, node: NodeLink) -> tuple[Backend, list[Any], me
         warnings = warm_up(commands, folder)
     with _step(State.CHECKING, node):
         check_golden(commands, folder)
-    defaults = {
-        name: kind.default for name, kind in backend.signature.options.items() if not kind.required
-    }
-    signature = {**backend.signature.to_dict(), "optionValues": {**defaults, **options}}
+    signature = _described(backend.signature, options)
     ready = messages.Ready(signature=signature, load_s=load_s, warnings=warnings)
     return backend, commands, ready
+
+
+def probe(load: messages.Load, node: NodeLink) -> messages.Ready:
+    """Import the code and say what it offers. No model is loaded, so options may be missing.
+
+    Raises:
+        LoadError: it cannot be imported, holds nothing to serve, or an option given does not fit.
+    """
+    from modelcloud.sdk.options import complete_options
+
+    start = monotonic()
+    with _step(State.LOADING, node):
+        backend, options = _imported(load)
+        declared = backend.signature.options.items()
+        present = {name: kind for name, kind in declared if name in options or not kind.required}
+        complete_options(Signature(options=present), options)
+    return messages.Ready(
+        signature=_described(backend.signature, options), load_s=monotonic() - start
+    )
+
+
+def _imported(load: messages.Load) -> tuple[Backend, dict[str, Any]]:
+    """The backend, its model not loaded, and the options given, in JSON form."""
+    from modelcloud.sdk.data_types import files
+    from modelcloud.sdk.loader import load_backend
+    from modelcloud.sdk.options import given_options
+
+    files.set_upload_dir(load.spec.upload_dir or None)
+    files.set_temporary_dir(load.files)
+    backend = load_backend(load.spec)
+    return backend, given_options(backend.signature, load.spec)
+
+
+def _described(signature: Signature, options: dict[str, Any]) -> dict[str, Any]:
+    defaults = {n: kind.default for n, kind in signature.options.items() if not kind.required}
+    return {**signature.to_dict(), "optionValues": {**defaults, **options}}
 
 
 class LoadError(Exception):
@@ -156,6 +202,14 @@ class LoadError(Exception):
             file=str(fields.get("file", "")),
             line=int(fields.get("line") or 0),
         )
+
+
+def _was_denied(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, PermissionError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 @contextlib.contextmanager
@@ -218,10 +272,19 @@ def main(control_fd: int) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the node, which drains first
     node = NodeLink(control_fd)
     load = node.first()
+    if load.confinement is not None:  # before there is a thread, or anything of the model
+        os.chdir(load.files)
+        confine(load.confinement)
     node.listen()
     try:
+        if load.spec.probe:
+            node.send(probe(load, node))
+            node.wait_for_stop()
+            return 0
         backend, commands, ready = prepare(load, node)
     except LoadError as error:
+        if load.confinement is not None and _was_denied(error):
+            error.report.message += DENIED
         node.send(error.report)
         return LOAD_FAILED
     _run(_serve(load, backend, commands, ready, node))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import io
 import json
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from modelcloud.codecs.media import FLAG_STREAM, Codec
+from modelcloud.codecs.media import FLAG_GZIP, FLAG_NAN, FLAG_STREAM, FLAG_WRAPPED, Codec
 from modelcloud.data_types import any as any_
 from modelcloud.data_types import number
 from modelcloud.dataplane.commands import BoundCommand
@@ -28,8 +29,9 @@ from modelcloud.dataplane.frames import (
 from modelcloud.dataplane.gateway_link import GatewayLink
 from modelcloud.dataplane.messages import LENGTH, RequestMeta
 from modelcloud.errors import ModelcloudError, UsageError
-from modelcloud.sdk.contract import CallKind, Command
-from support.gateway_rig import FakeTransport, Frame, on_a_loop, settle, until
+from modelcloud.sdk.contract import Batch, CallKind, Command
+from support.gateway_rig import FakeTransport, Frame, settle, until
+from support.loops import on_a_loop
 
 V, C, G, A = CallKind.VALUE, CallKind.COROUTINE, CallKind.GENERATOR, CallKind.ASYNC_GENERATOR
 
@@ -63,8 +65,8 @@ class Rig:
         return self.functions[command]
 
     def ask(self, rid: int = 1, body: bytes = b"{}", *, stream: bool = False, number: int = 0,
-            kind: Kind = Kind.REQUEST) -> None:  # fmt: skip
-        codec = FLAG_STREAM if stream else Codec.JSON
+            kind: Kind = Kind.REQUEST, codec: int = Codec.JSON) -> None:  # fmt: skip
+        codec |= FLAG_STREAM if stream else 0
         self.link.data_received(pack_header(len(body), rid, kind, codec, number) + body)
 
     def cancel(self, rid: int = 1) -> None:
@@ -478,3 +480,115 @@ async def test_a_command_that_wants_the_head_can_stream() -> None:
     rig.link.data_received(frame)
     first, last = await rig.answers(2)
     assert (first.kind, first.body, last.kind) == (Kind.CHUNK, b'data: "/f"\n\n', Kind.END)
+
+
+# ---- wrapped answers
+
+
+def wrapped(frame: Frame) -> tuple[int, Any]:
+    """Status and content."""
+    assert (frame.kind, frame.codec & ~FLAG_NAN) == (Kind.RESPONSE, Codec.JSON)
+    return frame.number, json.loads(frame.body)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("kind", list(CallKind))
+@on_a_loop
+async def test_an_answer_is_wrapped_whatever_gives_it_and_comes_whole(
+    kind: CallKind, threads: int
+) -> None:
+    async def coroutine(inputs: Any) -> Any:
+        return inputs["n"]
+
+    def generator(inputs: Any) -> Iterator[Any]:
+        yield from (0, inputs["n"])
+
+    async def async_generator(inputs: Any) -> AsyncIterator[Any]:
+        for n in (0, inputs["n"]):
+            yield n
+
+    functions = {V: lambda inputs: inputs["n"], C: coroutine, G: generator, A: async_generator}
+    rig = Rig(kind, functions[kind], threads=threads)
+    rig.ask(1, b'{"n": 3}', codec=FLAG_WRAPPED)
+    rig.ask(2, b'{"n": 4}', codec=FLAG_WRAPPED, stream=True)
+    rig.ask(3, b"n=5", codec=FLAG_WRAPPED | Codec.QUERY)
+    rig.ask(4, gzip.compress(b'{"n": 6}'), codec=FLAG_WRAPPED | FLAG_GZIP)
+    rig.ask(5, b'{"n": 7}')
+    frames = sorted(await rig.answers(5), key=lambda frame: frame.rid)
+    assert [wrapped(frame) for frame in frames[:4]] == [
+        (200, {"message": "SUCCESS", "code": 0, "data": {"result": n}}) for n in (3, 4, 5, 6)
+    ]
+    assert frames[4].body == b'{"result":7}'
+
+
+@pytest.mark.parametrize("kind", list(CallKind))
+@on_a_loop
+async def test_what_goes_wrong_is_wrapped_with_its_status_and_what_else_it_tells(
+    kind: CallKind, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rig = Rig(kind, raising(kind, RuntimeError("secret")))
+    rig.ask(1, b'{"n": "x"}', codec=FLAG_WRAPPED)
+    rig.ask(2, codec=FLAG_WRAPPED)
+    rig.ask(3, codec=FLAG_WRAPPED, number=9)
+    by_rid = {frame.rid: wrapped(frame) for frame in await rig.answers(3)}
+    status, refused = by_rid[1]
+    assert (status, refused["code"], refused["data"], refused["field"]) == (400, 400, None, "n")
+    assert refused["message"].startswith("n: got ")
+    status, failed = by_rid[2]
+    assert (status, failed["code"], failed["data"]) == (500, 500, None)
+    assert failed["id"] in capsys.readouterr().err
+    assert "secret" not in str(failed)
+    missing = {"message": "this worker has no such command", "code": 404, "data": None}
+    assert by_rid[3] == (404, missing)
+
+
+@on_a_loop
+async def test_of_a_batch_each_gets_its_answer_the_way_it_asked_for_it() -> None:
+    def function(items: list[dict[str, Any]]) -> list[Any]:
+        return [1 / item["n"] for item in items]
+
+    rig = Rig(V, function, batch=Batch(max_size=4, max_wait_ms=1000))
+    rig.ask(1, b'{"n": 2}', codec=FLAG_WRAPPED)
+    rig.ask(2, b'{"n": 4}')
+    rig.ask(3, b'{"n": 0}', codec=FLAG_WRAPPED)
+    rig.ask(4, b'{"n": "x"}', codec=FLAG_WRAPPED)
+    frames = await rig.answers(4)
+    assert wrapped(frames[0]) == (200, {"message": "SUCCESS", "code": 0, "data": {"result": 0.5}})
+    assert frames[1].body == b'{"result":0.25}'
+    assert [wrapped(frame)[1]["code"] for frame in frames[2:]] == [500, 400]
+
+
+@on_a_loop
+async def test_a_request_with_its_head_is_wrapped_too() -> None:
+    rig = Rig(V, lambda request: request.query, with_request=True)
+    rig.ask(1, with_meta("n=3", b""), kind=Kind.REQUEST_WITH_META, codec=FLAG_WRAPPED)
+    (answer,) = await rig.answers(1)
+    assert wrapped(answer) == (200, {"message": "SUCCESS", "code": 0, "data": "n=3"})
+
+
+@on_a_loop
+async def test_a_wrapped_answer_too_large_to_send_is_a_wrapped_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("modelcloud.dataplane.gateway_link.MAX_ANSWER", 1000)
+    rig = Rig(V, lambda _: "x" * 2000)
+    rig.ask(codec=FLAG_WRAPPED)
+    status, answer = wrapped(rig.frames()[0])
+    assert (status, answer["code"], answer["data"]) == (500, 500, None)
+
+
+# ---- counting
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@on_a_loop
+async def test_calls_of_many_and_the_requests_in_them_are_counted(threads: int) -> None:
+    rig = Rig(V, lambda items: [0] * len(items), threads=threads,
+              batch=Batch(max_size=3, max_wait_ms=1000))  # fmt: skip
+    assert rig.executor.batch_counts == (0, 0)
+    for rid in range(1, 7):
+        rig.ask(rid)
+    await rig.answers(6)
+    rig.ask(7, number=1)  # takes one request at a time, and does not count
+    await rig.answers(1)
+    assert rig.executor.batch_counts == (2, 6)

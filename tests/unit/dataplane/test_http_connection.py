@@ -12,7 +12,8 @@ import pytest
 from modelcloud.dataplane.answers import SMALL_BODY
 from modelcloud.dataplane.frames import STREAM_WINDOW, Kind
 from modelcloud.dataplane.messages import AdminRequest
-from support.gateway_rig import STREAM, Rig, credit_of, get, on_a_loop, post, settle
+from support.gateway_rig import STREAM, Rig, credit_of, get, post, settle
+from support.loops import on_a_loop
 
 LARGE = b" " * (SMALL_BODY * 2)
 CHUNKED = b"POST /ask HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n%b0\r\n\r\n" % (

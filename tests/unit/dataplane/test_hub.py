@@ -3,108 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from modelcloud.codecs.media import Codec
 from modelcloud.config import Limits
 from modelcloud.dataplane import messages
-from modelcloud.dataplane.frames import HEADER, HEADER_SIZE, Kind, pack_header
 from modelcloud.dataplane.gateway import Control
 from modelcloud.dataplane.hub import Gateway
 from modelcloud.dataplane.messages import Idle, Published, RouteTable, WorkerAddress, WorkerOverdue
-from modelcloud.dataplane.routes import build_table
-from support.gateway_rig import Client, on_a_loop, post, until
+from modelcloud.dataplane.routes import DeploymentState, RoutedGeneration, build_table
+from modelcloud.types import DeploymentRoute, Routing, ServiceRouting
+from support.gateway_rig import Client, post, until
+from support.loops import on_a_loop
+from support.socket_workers import SIGNATURE, Node, SocketWorker, gateway, worker_in
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
     import pytest
 
-HELLO = msgspec.msgpack.encode((["ask"], 2, []))
-SIGNATURE = {
-    "commands": [
-        {
-            "name": "ask",
-            "idempotent": True,
-            "streams": False,
-            "withRequest": False,
-            "wholeSite": False,
-        }
-    ]
-}
-
-
-class SocketWorker:
-    """Answers every request on a unix socket; says hello when `awake` is set."""
-
-    def __init__(self, folder: Path, number: int) -> None:
-        self.address = WorkerAddress(number, str(folder / f"w{number}.sock"), number, number)
-        self.awake = asyncio.Event()
-        self.awake.set()
-        self.answering = asyncio.Event()
-        self.answering.set()
-        self.connections = 0
-        self.ended = 0
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        await self.awake.wait()
-        writer.write(pack_header(len(HELLO), 0, Kind.HELLO, Codec.BINARY, 0) + HELLO)
-        try:
-            while True:
-                length, rid, kind, _, _ = HEADER.unpack(await reader.readexactly(HEADER_SIZE))
-                await reader.readexactly(length)
-                await self.answering.wait()
-                if kind == Kind.REQUEST:
-                    writer.write(pack_header(2, rid, Kind.RESPONSE, Codec.JSON, 200) + b"{}")
-        except (asyncio.IncompleteReadError, OSError):
-            writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
-        self.ended += 1
-
-
-@asynccontextmanager
-async def worker_in(hub: Gateway, folder: Path, number: int) -> AsyncIterator[SocketWorker]:
-    """A worker that listens; the gateway hangs up before it ends."""
-    worker = SocketWorker(folder, number)
-    server = await asyncio.start_unix_server(worker.serve, worker.address.socket)
-    yield worker
-    if number in hub._links:
-        hub._links[number].transport.abort()
-    server.close()
-    await until(lambda: worker.ended == worker.connections)
-
-
-class Node:
-    """What a gateway tells the node."""
-
-    def __init__(self) -> None:
-        self.told: list[Any] = []
-
-    def send(self, message: messages.Message) -> None:
-        self.told.append(message)
-
-    def backlog(self) -> int:
-        return 0
-
-
-def gateway() -> tuple[Gateway, Node]:
-    node = Node()
-    return Gateway(messages.StartGateway(gateway_id=0, listen_fd=-1, limits=Limits()), node), node
-
 
 def table(snapshot: int, *workers: SocketWorker | WorkerAddress) -> RouteTable:
-    addresses = [w.address if isinstance(w, SocketWorker) else w for w in workers]
+    addresses = tuple(w.address if isinstance(w, SocketWorker) else w for w in workers)
+    generation = RoutedGeneration(number=1, version=1, signature=SIGNATURE, workers=addresses)
+    routed = ServiceRouting(
+        service="svc", at_root=True, deployments=(DeploymentRoute(deployment="svc"),)
+    )
     return build_table(
-        snapshot=snapshot, service="svc", signature=SIGNATURE, workers=addresses,
-        available=True, limits=Limits(),
-    )  # fmt: skip
+        snapshot=snapshot,
+        routing=Routing(services=(routed,)),
+        deployments={"svc": DeploymentState(service="svc", generations=(generation,))},
+        limits=Limits(),
+    )
 
 
 @on_a_loop

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 from time import monotonic
 
 import pytest
@@ -10,8 +11,20 @@ import pytest
 from modelcloud.codecs.media import Codec
 from modelcloud.dataplane.frames import Kind, pack_header
 from modelcloud.dataplane.link import OVERDUE_S
-from modelcloud.dataplane.messages import Idle, WorkerOverdue
-from support.gateway_rig import STREAM, Client, FakeWorker, Frame, Rig, on_a_loop, post, settle
+from modelcloud.dataplane.messages import CommandRoute, Idle, Share, Site, WorkerOverdue
+from modelcloud.dataplane.pool import Pool
+from modelcloud.dataplane.targets import lookup_of
+from support.gateway_rig import (
+    STREAM,
+    Client,
+    FakeWorker,
+    Frame,
+    Rig,
+    post,
+    settle,
+    submit,
+)
+from support.loops import on_a_loop
 
 
 async def asked(worker: FakeWorker) -> list[Frame]:
@@ -330,3 +343,139 @@ async def test_an_answer_larger_than_any_ends_the_link() -> None:
     await settle()
     assert worker.transport.lost
     assert client.statuses == [502]
+
+
+# ---- handing over
+
+
+def second_pool(rig: Rig, name: str = "svc@2") -> Pool:
+    pool = rig.hub.pools[name] = Pool(rig.hub, name, rig.SERVICE)
+    pool.limit, pool.deadline_s = rig.pool.limit, rig.pool.deadline_s
+    return pool
+
+
+@on_a_loop
+async def test_an_heir_takes_over_what_waits_and_what_is_inside_and_nobody_notices() -> None:
+    rig = Rig(queue=3)
+    giver = second_pool(rig)
+    old, new = rig.worker(1), rig.worker(2, generation=2)
+    rig.switch(old)
+    giver.switch([new.link], available=True)
+    client = rig.client()
+    client.send(post("/ask", b"[0]") * 5)
+    for number in range(5):  # beside those of the heir, in order of arrival
+        submit(giver, rig.client(), b"[%d]" % number)
+    assert (len(rig.pool.queue), len(giver.queue)) == (3, 3)
+    inside = await asked(new)
+    heirs_own = await asked(old)
+    rig.switch(new)
+    giver.give_to(rig.pool)
+    assert (len(rig.pool.queue), len(giver.queue)) == (6, 0)  # though its limit is less
+    assert rig.pool.links == [new.link]
+    assert (new.link.pool, giver.links, rig.pool.retiring) == (rig.pool, [], {old.link})
+    for frame in inside:
+        new.answer(frame.rid)
+    waited = await asked(new)
+    assert [frame.body for frame in waited] == [b"[0]", b"[0]", b"[0]", b"[2]", b"[3]", b"[4]"]
+    for frame in waited:
+        new.answer(frame.rid)
+    for frame in heirs_own:
+        old.answer(frame.rid)
+    assert client.statuses == [200] * 5
+    assert (rig.hub.retried, rig.hub.rejected, idle(rig)) == (0, {}, [1])
+
+
+@on_a_loop
+async def test_a_canary_that_goes_back_answers_what_it_has_and_leaves_the_rest_to_its_heir() -> (
+    None
+):
+    rig = Rig()
+    canary = second_pool(rig)
+    stable, tried = rig.worker(1), rig.worker(2, generation=2)
+    rig.switch(stable)
+    canary.switch([tried.link], available=True)
+    clients = [rig.client() for _ in range(3)]
+    for client in clients:
+        submit(canary, client)
+    inside = await asked(tried)
+    canary.give_to(rig.pool)
+    (moved,) = await asked(stable)
+    for frame in inside:
+        tried.answer(frame.rid)
+    stable.answer(moved.rid)
+    assert [client.statuses for client in clients] == [[200]] * 3
+    assert (idle(rig), tried.transport.lost) == ([2], True)
+    late = rig.client()
+    submit(canary, late)
+    assert late.statuses == [503]  # it keeps nobody waiting any more
+
+
+@on_a_loop
+async def test_what_a_worker_had_is_tried_again_by_the_heir_when_it_dies() -> None:
+    rig = Rig()
+    giver = second_pool(rig)
+    stable, dying = rig.worker(1), rig.worker(2, generation=2)
+    rig.switch(stable)
+    giver.switch([dying.link], available=True)
+    client = rig.client()
+    submit(giver, client)
+    giver.give_to(rig.pool)
+    dying.transport.abort()
+    (again,) = await asked(stable)
+    stable.answer(again.rid)
+    assert (client.statuses, rig.hub.retried, rig.pool.retiring) == ([200], 1, set())
+
+
+@on_a_loop
+async def test_a_link_that_moves_to_another_pool_leaves_the_one_it_was_in() -> None:
+    rig = Rig()
+    other = second_pool(rig)
+    worker = rig.worker(1)
+    rig.switch(worker)
+    client = rig.client()
+    client.send(post())
+    (frame,) = await asked(worker)
+    other.switch([worker.link], available=True)
+    assert (rig.pool.links, rig.pool.retiring, worker.link.pool) == ([], set(), other)
+    rig.switch()
+    worker.answer(frame.rid)
+    assert client.statuses == [200]
+    assert (idle(rig), worker.transport.lost) == ([], False)
+
+
+# ---- counting
+
+
+@on_a_loop
+async def test_only_those_that_had_to_wait_count_as_waiting() -> None:
+    rig = Rig()
+    worker = rig.worker()
+    rig.switch(worker)
+    clients = [rig.client() for _ in range(3)]
+    for client in clients:
+        client.send(post())
+    (queued,) = rig.pool.queue
+    for frame in await asked(worker):
+        worker.answer(frame.rid)
+    waited_s = monotonic() - queued.queued
+    await asked(worker)
+    (stats,) = [s for s in rig.hub.stats(1).commands if s.command == "ask"]
+    assert 0 < stats.queue_sum_s <= waited_s
+
+
+# ---- wrapped answers
+
+
+@on_a_loop
+async def test_a_gateways_own_error_is_wrapped_where_the_answer_would_be() -> None:
+    rig = Rig(queue=0)
+    route = CommandRoute(paths=("/predict/svc",), command="ask", shares=(Share("svc"),),
+                         wrapped=True)  # fmt: skip
+    rig.hub.site(0).switch(lookup_of(Site(commands=(route,)), rig.hub.pools, {}))
+    client = rig.client()
+    client.send(post("/predict/svc"))
+    assert client.statuses == [503]
+    assert b"retry-after: 1\r\n" in client.got
+    assert json.loads(client.got.rpartition(b"\r\n\r\n")[2]) == {
+        "message": "the queue of this service is full; try again later", "code": 503, "data": None,
+    }  # fmt: skip

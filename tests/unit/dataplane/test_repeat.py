@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from modelcloud.dataplane.lookup import Endpoint, Lookup
 from modelcloud.dataplane.repeat import RepeatedHead, learn
-from modelcloud.dataplane.routes import Endpoint, Lookup
 
 ENDPOINT = Endpoint("/c", ["POST"])
 LOOKUP = Lookup(())
