@@ -10,8 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
-from functools import wraps
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,66 +23,30 @@ from modelcloud.node import supervisor as supervisor_module
 from modelcloud.node import worker as worker_module
 from modelcloud.node.brake import LIMIT
 from modelcloud.node.processes import BOOTSTRAP
-from modelcloud.types import State
+from modelcloud.types import Routing, State
 from support import node as support
-from support.node import Node, candidate, ready, running, serving, spec, warm
+from support.loops import on_a_loop
+from support.node import candidate, ready, running, serving, spec, warm
+from support.node_children import (
+    OTHERS,
+    children,
+    descendants,
+    descriptors,
+    gateways,
+    gone,
+    names,
+    proc,
+    serve_one,
+)
 
 
-def on_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    """Run an async test."""
-
-    @wraps(test)
-    def run(*args: Any, **kwargs: Any) -> None:
-        asyncio.run(test(*args, **kwargs))  # type: ignore[arg-type]
-
-    return run
+@pytest.fixture(autouse=True)
+def _others() -> None:
+    OTHERS.clear()
+    OTHERS.update(children())
 
 
-async def gone(pid: int) -> None:
-    """Wait until there is no such process (a zombie counts as one)."""
-    deadline = asyncio.get_running_loop().time() + support.PATIENCE_S
-    while proc(pid, "stat"):
-        assert asyncio.get_running_loop().time() < deadline, f"{pid} lives on"
-        await asyncio.sleep(0.01)
-
-
-def proc(pid: int, file: str) -> bytes:
-    """A file of /proc/PID; empty when there is no such process."""
-    try:
-        return Path(f"/proc/{pid}/{file}").read_bytes()
-    except FileNotFoundError:
-        return b""
-
-
-def names(folder: str | Path) -> list[str]:
-    """What a folder holds."""
-    return sorted(path.name for path in Path(folder).iterdir())
-
-
-def descriptors() -> int:
-    """How many this process has open."""
-    return len(names("/proc/self/fd"))
-
-
-def children(pid: int | str = "self") -> set[int]:
-    """Direct children of a process, zombies included."""
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    return {int(child) for task in tasks for child in (task / "children").read_text().split()}
-
-
-def descendants(pid: int) -> set[int]:
-    found = children(pid)
-    return found.union(*(descendants(child) for child in found))
-
-
-async def serve_one(node: Node, **options: Any) -> int:
-    """One routed worker of generation 1; its pid."""
-    node.want(serving(spec(1, **options)))
-    await node.until_routed(1)
-    return ready(node.seen, 1)[0]
-
-
-@on_loop
+@on_a_loop
 async def test_ready_workers_are_routed_to_and_their_signature_is_known() -> None:
     async with running() as node:
         engine = LocalEngine(node.supervisor)
@@ -96,7 +58,7 @@ async def test_ready_workers_are_routed_to_and_their_signature_is_known() -> Non
         assert engine.observe("another").workers == ()
 
 
-@on_loop
+@on_a_loop
 async def test_a_killed_worker_is_replaced_and_the_others_stay() -> None:
     async with running() as node:
         node.want(serving(spec(1), replicas=2))
@@ -109,7 +71,7 @@ async def test_a_killed_worker_is_replaced_and_the_others_stay() -> None:
         assert node.seen.degraded == ""
 
 
-@on_loop
+@on_a_loop
 async def test_many_deaths_at_once_are_all_seen() -> None:
     async with running() as node:
         node.want(serving(spec(1), replicas=12))
@@ -122,12 +84,7 @@ async def test_many_deaths_at_once_are_all_seen() -> None:
         assert children() == {*ready(node.seen, 1), *gateways(node)}
 
 
-def gateways(node: Node) -> set[int]:
-    workers = {worker.pid for worker in node.seen.workers}
-    return children() - workers
-
-
-@on_loop
+@on_a_loop
 async def test_a_crash_loop_is_braked_and_said(tmp_path: Path) -> None:
     starts = tmp_path / "starts"
     async with running() as node:
@@ -146,7 +103,7 @@ async def test_a_crash_loop_is_braked_and_said(tmp_path: Path) -> None:
         ({"fail": "no such weights"}, "no such weights"),
     ],
 )
-@on_loop
+@on_a_loop
 async def test_a_candidate_that_fails_is_reported_and_not_restarted(
     options: dict[str, Any], reason: str, tmp_path: Path
 ) -> None:
@@ -163,7 +120,7 @@ async def test_a_candidate_that_fails_is_reported_and_not_restarted(
         await node.until(lambda seen: not seen.failures)
 
 
-@on_loop
+@on_a_loop
 async def test_a_worker_that_says_what_is_no_message_is_killed() -> None:
     async with running() as node:
         node.want(candidate(spec(1, garbage=True, load_s=60)))
@@ -171,7 +128,7 @@ async def test_a_worker_that_says_what_is_no_message_is_killed() -> None:
         assert "killed by SIGKILL while loading" in seen.failures[1]
 
 
-@on_loop
+@on_a_loop
 async def test_without_descriptors_a_start_fails_and_the_next_one_after_that_does_not() -> None:
     async with running() as node:
         old = await serve_one(node)
@@ -188,7 +145,7 @@ async def test_without_descriptors_a_start_fails_and_the_next_one_after_that_doe
         assert ready(node.seen, 1) == [old]
 
 
-@on_loop
+@on_a_loop
 async def test_a_node_that_stood_still_itself_blames_no_worker(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -205,7 +162,7 @@ async def test_a_node_that_stood_still_itself_blames_no_worker(
         assert (node.supervisor.worker_deaths, node.supervisor.gateway_deaths) == (1, 0)
 
 
-@on_loop
+@on_a_loop
 async def test_the_detail_of_a_failed_load_is_in_its_log(tmp_path: Path) -> None:
     async with running(log_dir=str(tmp_path)) as node:
         lines: list[str] = []
@@ -216,7 +173,7 @@ async def test_the_detail_of_a_failed_load_is_in_its_log(tmp_path: Path) -> None
     assert "worker 1 generation 1 | why" in (tmp_path / "workers.log").read_text()
 
 
-@on_loop
+@on_a_loop
 async def test_a_load_that_hangs_is_killed_at_its_timeout_with_its_stack_in_the_log() -> None:
     async with running() as node:
         node.want(candidate(spec(1, hang=True, timeout_s=0.5)))
@@ -225,7 +182,7 @@ async def test_a_load_that_hangs_is_killed_at_its_timeout_with_its_stack_in_the_
         assert "_load" in "\n".join(node.logs.tail(1, 50))
 
 
-@on_loop
+@on_a_loop
 async def test_a_stopped_worker_is_replaced() -> None:
     async with running() as node:
         stopped = await serve_one(node)
@@ -234,7 +191,7 @@ async def test_a_stopped_worker_is_replaced() -> None:
         await gone(stopped)
 
 
-@on_loop
+@on_a_loop
 async def test_a_worker_that_answers_no_ping_is_replaced() -> None:
     async with running(health_timeout_s=1.5) as node:
         mute = await serve_one(node, mute=True)
@@ -243,7 +200,7 @@ async def test_a_worker_that_answers_no_ping_is_replaced() -> None:
         await node.until_ready(1)
 
 
-@on_loop
+@on_a_loop
 async def test_a_worker_that_a_gateway_calls_overdue_is_replaced() -> None:
     async with running() as node:
         hung = await serve_one(node)
@@ -254,7 +211,7 @@ async def test_a_worker_that_a_gateway_calls_overdue_is_replaced() -> None:
         assert node.supervisor.worker_deaths == 1
 
 
-@on_loop
+@on_a_loop
 async def test_a_worker_that_ignores_stop_and_sigterm_is_killed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -268,7 +225,7 @@ async def test_a_worker_that_ignores_stop_and_sigterm_is_killed(
         assert node.supervisor.worker_deaths == 0
 
 
-@on_loop
+@on_a_loop
 async def test_a_switch_is_one_table_and_the_old_worker_stays_until_no_gateway_uses_it() -> None:
     async with running() as node:
         old = await serve_one(node)
@@ -285,7 +242,7 @@ async def test_a_switch_is_one_table_and_the_old_worker_stays_until_no_gateway_u
         assert tables[tables.index([1]) :] == [[1], [2]]
 
 
-@on_loop
+@on_a_loop
 async def test_a_generation_kept_warm_is_settled_and_back_in_one_table() -> None:
     async with running() as node:
         old = await serve_one(node)
@@ -299,7 +256,7 @@ async def test_a_generation_kept_warm_is_settled_and_back_in_one_table() -> None
         assert ready(node.seen, 1) == [old]
 
 
-@on_loop
+@on_a_loop
 async def test_a_draining_worker_that_is_wanted_again_serves_again() -> None:
     async with running() as node:
         old = await serve_one(node)
@@ -313,7 +270,7 @@ async def test_a_draining_worker_that_is_wanted_again_serves_again() -> None:
         assert ready(node.seen, 1) == [old]
 
 
-@on_loop
+@on_a_loop
 async def test_a_loading_candidate_that_is_not_wanted_any_more_is_ended() -> None:
     async with running() as node:
         node.want(candidate(spec(1, hang=True)))
@@ -323,7 +280,7 @@ async def test_a_loading_candidate_that_is_not_wanted_any_more_is_ended() -> Non
         assert node.seen.failures == {}
 
 
-@on_loop
+@on_a_loop
 async def test_a_killed_gateway_is_back_with_the_table_and_refuses_nobody() -> None:
     async with running() as node:
         await serve_one(node)
@@ -333,7 +290,7 @@ async def test_a_killed_gateway_is_back_with_the_table_and_refuses_nobody() -> N
         assert node.supervisor.gateway_deaths == 1
 
 
-@on_loop
+@on_a_loop
 async def test_routed_waits_for_every_gateway() -> None:
     async with running(gateways=2) as node:
         await serve_one(node)
@@ -351,14 +308,34 @@ async def test_routed_waits_for_every_gateway() -> None:
         assert len(await node.supervisor.stats(support.PATIENCE_S)) == 2
 
 
-@on_loop
+@on_a_loop
+async def test_a_routing_is_followed_once_every_gateway_keeps_to_it() -> None:
+    async with running(gateways=2) as node:
+        await serve_one(node)
+        told = asyncio.Event()
+        node.supervisor.on_routing(told.set)
+        slow, _ = sorted(gateways(node))
+        os.kill(slow, signal.SIGSTOP)
+        try:
+            asked = node.supervisor.route(Routing())
+            assert node.supervisor.route(Routing()) == asked, "it is the same one"
+            await node.supervisor.stats(0.2)  # a while in which the other one takes the table
+            assert node.supervisor.routing < asked
+            assert not told.is_set()
+        finally:
+            os.kill(slow, signal.SIGCONT)
+        await asyncio.wait_for(told.wait(), support.PATIENCE_S)
+        assert node.supervisor.routing == asked
+
+
+@on_a_loop
 async def test_a_gateway_that_cannot_start_says_why() -> None:
     with pytest.raises(ModelcloudError, match=r"(?s)status 1.*No module named 'support.missing'"):
         async with running(gateway_module="support.missing"):
             pass
 
 
-@on_loop
+@on_a_loop
 async def test_admin_requests_are_answered_and_a_failure_tells_the_client_nothing() -> None:
     async def answer(request: AdminRequest) -> AdminResponse:
         if request.path == "/known":
@@ -377,7 +354,7 @@ async def test_admin_requests_are_answered_and_a_failure_tells_the_client_nothin
         assert json.loads(bug["body"])["error_id"]
 
 
-@on_loop
+@on_a_loop
 async def test_what_a_worker_leaves_behind_is_killed_and_reaped() -> None:
     async with running() as node:
         worker = await serve_one(node, helper=True)
@@ -390,7 +367,7 @@ def _is_gateway(pid: int) -> bool:
     return b"stub_gateway" in proc(pid, "cmdline")
 
 
-@on_loop
+@on_a_loop
 async def test_children_see_no_admin_token() -> None:
     token = "a-token-of-the-test"
     async with running(admin_token=token, environ={"SOME_NAME": token}) as node:
@@ -407,7 +384,7 @@ async def test_children_see_no_admin_token() -> None:
         ("", "could not be started: [Errno 13] Permission denied"),
     ],
 )
-@on_loop
+@on_a_loop
 async def test_an_interpreter_that_cannot_run_a_worker_is_named_with_the_remedy(
     tmp_path: Path, script: str, reason: str
 ) -> None:
@@ -434,7 +411,7 @@ def test_a_worker_sees_the_package_but_not_what_lies_beside_it(tmp_path: Path) -
     assert done.stdout == "5 ['-c'] None\n"
 
 
-@on_loop
+@on_a_loop
 async def test_updates_leave_no_process_descriptor_or_file() -> None:
     async with running() as node:
         await serve_one(node)
@@ -446,11 +423,14 @@ async def test_updates_leave_no_process_descriptor_or_file() -> None:
             await node.until_routed(generation)
             await node.until(lambda seen: len(seen.workers) == 1)
         assert descriptors() == before
-        assert names(node.run_dir.path) == ["lock", "w7.files", "w7.sock"]
+        give_up = time.monotonic() + 20
+        while names(node.run_dir.path) != ["lock", "w7"]:  # removed by a thread
+            assert time.monotonic() < give_up, names(node.run_dir.path)
+            await asyncio.sleep(0.01)
         assert len(children()) == 2
 
 
-@on_loop
+@on_a_loop
 async def test_stop_leaves_nothing() -> None:
     before = descriptors()
     async with running(gateways=2) as node:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from modelcloud.node.supervisor import Supervisor
-from modelcloud.types import Desired, Observed
+from modelcloud.types import Desired, Observed, Routing
 
 
 class LocalEngine:
@@ -18,13 +18,17 @@ class LocalEngine:
         self._supervisor = supervisor
 
     def want(self, desired: Desired) -> None:
-        """Make this so; returns at once."""
+        """Make this so for one deployment; returns at once."""
         self._supervisor.want(desired)
 
-    def observe(self, service: str) -> Observed:
-        """What is there now."""
-        return self._supervisor.observe(service)
+    def route(self, routing: Routing) -> None:
+        """Reach the services like this; returns at once."""
+        self._supervisor.route(routing)
 
-    def on_change(self, callback: Callable[[], None]) -> None:
-        """Call `callback` after anything observable changed."""
-        self._supervisor.on_change(callback)
+    def observe(self, deployment: str) -> Observed:
+        """What is there now of a deployment."""
+        return self._supervisor.observe(deployment)
+
+    def on_change(self, callback: Callable[[str], None]) -> Callable[[], None]:
+        """Call `callback` with each deployment that has changed; the result ends that."""
+        return self._supervisor.on_change(callback)

@@ -1,4 +1,4 @@
-"""The workers of one service: from wanted counts per generation to that many processes.
+"""The workers of one deployment: from wanted counts per generation to that many processes.
 
 Must never: know of routes or rollouts; start a replacement before a dead worker was reaped.
 """
@@ -6,11 +6,13 @@ Must never: know of routes or rollouts; start a replacement before a dead worker
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from itertools import count
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from msgspec.structs import replace
+
 from modelcloud.node.brake import LIMIT, WINDOW_S, Brake
+from modelcloud.node.preparation import Preparation, needed
 from modelcloud.node.worker import Surroundings, Worker
 from modelcloud.types import Desired, GenerationWish, State
 
@@ -29,6 +31,14 @@ class Generation:
         self.deaths = 0
         self.last_death = ""
         self.brake = Brake()
+        self.preparation: Preparation | None = None
+        #: The interpreter of its workers, once it is ready for them; None before.
+        self.python: str | None = None if needed(wish.spec) else wish.spec.python
+
+    @property
+    def preparing(self) -> State | None:
+        """The step before its first worker that it is at, if it is."""
+        return None if self.preparation is None else self.preparation.state
 
     @property
     def number(self) -> int:
@@ -63,19 +73,38 @@ class Generation:
 
 
 class Fleet:
-    """Every worker of a service. Each `reconcile` brings what is there closer to what is wanted.
+    """Every worker of a deployment. Each `reconcile` brings what is there closer to what is wanted.
+
+    Attributes:
+        revision: grows with everything of it that can be observed or routed to.
+        signature: what its newest routed generation offers; that of the one before is kept while
+            there is no other, so that its commands stay known.
 
     Args:
-        around: what the workers share.
+        deployment: its key.
+        around: what the workers of a node share.
+        numbers: gives the ids of workers.
         on_change: called after anything that `reconcile` should look at.
     """
 
-    def __init__(self, around: Surroundings, *, on_change: Callable[[], None]) -> None:
-        self._around = around
-        self._on_change = on_change
-        self._numbers = count(1)
+    def __init__(
+        self,
+        deployment: str,
+        around: Surroundings,
+        *,
+        numbers: Iterator[int],
+        on_change: Callable[[], None],
+    ) -> None:
+        self.deployment = deployment
+        self.service = ""
+        self.desired = Desired(deployment=deployment)
         self.generations: dict[int, Generation] = {}
+        self.signature: dict[str, Any] = {}
         self.deaths = 0
+        self.revision = 0
+        self._around = around
+        self._numbers = numbers
+        self._on_change = on_change
 
     @property
     def workers(self) -> list[Worker]:
@@ -83,50 +112,53 @@ class Fleet:
         found = [w for generation in self.generations.values() for w in generation.workers.values()]
         return sorted(found, key=lambda worker: worker.id)
 
+    @property
+    def routed(self) -> list[Generation]:
+        """The generations that requests are wanted to go to, oldest first."""
+        return [g for _, g in sorted(self.generations.items()) if g.wish.routed]
+
+    @property
+    def promising(self) -> bool:
+        """Whether a worker is ready or one is to come soon."""
+        return any(generation.promising for generation in self.generations.values())
+
     def want(self, desired: Desired) -> None:
         """Replace the wish; a generation that it does not name is to have no worker."""
+        self.desired = desired
         for generation in self.generations.values():
             generation.named = False
             generation.wish = GenerationWish(
                 spec=generation.wish.spec, replicas=0, routed=False, restart=False
             )
         for wish in desired.generations:
+            self.service = wish.spec.service
             generation = self.generations.setdefault(wish.spec.generation, Generation(wish))
             generation.named = True
             generation.wish = wish
             if wish.restart:
                 generation.failure = ""  # from now on a death is repaired, not a verdict
+        self._touch()
 
-    def fail(self, worker: int, reason: str) -> None:
-        """Have a sick worker ended and, where deaths are repaired, replaced."""
-        for found in self.workers:
-            if found.id == worker:
-                found.fail(reason)
-
-    def suspect(self, worker: int, reason: str) -> None:
-        """A gateway lost touch with it: it has just died, or is sick."""
-        for found in self.workers:
-            if found.id == worker:
-                found.suspect(reason)
-
-    def reconcile(self, *, stalled: bool) -> None:
-        """Check every worker's health, retire what is too much, start what is missing.
-
-        Args:
-            stalled: the node itself stood still, so silence says nothing about a worker.
-        """
+    def reconcile(self) -> None:
+        """Check every worker's health, retire what is too much, start what is missing."""
         now = self._around.clock()
         for worker in self.workers:
-            if stalled:
-                worker.forgive()
             worker.check()
         for generation in list(self.generations.values()):
+            braked, last_death = generation.brake.on, generation.last_death
             generation.brake.relax(now)
             self._balance(generation, now)
             if len(generation.ready) >= generation.wish.replicas and not generation.brake.on:
                 generation.last_death = ""
-            if not generation.named and not generation.workers:
+            if (braked, last_death) != (generation.brake.on, generation.last_death):
+                self.revision += 1
+            if not generation.named and generation.preparation is not None:
+                generation.preparation.cancel()
+            if not (generation.named or generation.workers or generation.preparation):
                 del self.generations[generation.number]
+                self.revision += 1
+        for generation in self.routed:
+            self.signature = generation.signature or self.signature
 
     def _balance(self, generation: Generation, now: float) -> None:
         workers, replicas = list(generation.workers.values()), generation.wish.replicas
@@ -140,23 +172,70 @@ class Fleet:
             if missing > 0 and worker.revive():
                 missing -= 1
         if missing > 0 and not generation.failure:
+            if generation.python is None:
+                if generation.preparation is None and generation.brake.starts(now, 1):
+                    self._prepare(generation, now)
+                return
             for _ in range(generation.brake.starts(now, missing)):
                 self._start(generation, now)
+
+    def _prepare(self, generation: Generation, now: float) -> None:
+        """Have its files and its environment made ready, before its first worker."""
+        assert self._around.workshop is not None
+        spec = generation.wish.spec
+        generation.brake.started(now)
+        self.revision += 1
+        generation.preparation = Preparation(
+            f"prepare-{self.deployment.replace('/', '-')}-{generation.number}",
+            spec,
+            self._around.workshop,
+            say=lambda text: self._around.logs.worker_line(spec, 0, text),
+            on_change=lambda: self._prepared(generation),
+        )
+        self._prepared(generation)  # it may be over already: it could not be started
+
+    def _prepared(self, generation: Generation) -> None:
+        preparation = generation.preparation
+        if preparation is not None and preparation.state is None:
+            generation.preparation = None
+            if not preparation.failure:
+                generation.python = preparation.python
+            elif generation.named:
+                self._died(generation, preparation.failure, served=False)
+        self._touch()
 
     def _start(self, generation: Generation, now: float) -> None:
         number = next(self._numbers)
         generation.brake.started(now)
+        self.revision += 1
+        spec, devices = generation.wish.spec, self._around.devices
+        gpus = None if devices is None else devices.give(number, spec.resources.gpu)
+        if devices is not None and gpus is None:
+            wanted, free = spec.resources.gpu, dict(devices.free())
+            reason = f"worker {number} needs {wanted:g} of a GPU; free: {free or 'none'}"
+            self._died(generation, reason, served=False)
+            return
         try:
             generation.workers[number] = Worker(
                 number,
-                generation.wish.spec,
+                replace(spec, python=generation.python or ""),
                 self._around,
                 restarts=generation.deaths,
+                gpus=gpus,
                 on_change=lambda: self._changed(generation),
                 on_exit=lambda worker: self._gone(generation, worker),
             )
         except OSError as error:
+            self._release(number)
             self._died(generation, f"worker {number} could not be started: {error}", served=False)
+
+    def _release(self, worker: int) -> None:
+        if self._around.devices is not None:
+            self._around.devices.release(worker)
+
+    def _touch(self) -> None:
+        self.revision += 1
+        self._on_change()
 
     def _changed(self, generation: Generation) -> None:
         for worker in generation.workers.values():
@@ -164,23 +243,28 @@ class Fleet:
                 generation.signature = generation.signature or worker.signature
             elif worker.state is State.FAILED and not generation.wish.restart:
                 generation.failure = generation.failure or worker.error
-        self._on_change()
+        self._touch()
 
     def _gone(self, generation: Generation, worker: Worker) -> None:
         del generation.workers[worker.id]
+        self._release(worker.id)
         if not worker.retired:
             self._died(generation, worker.error, served=bool(worker.signature))
-        self._on_change()
+        self._touch()
 
     def _died(self, generation: Generation, reason: str, *, served: bool) -> None:
+        first_line = reason.split("\n", 1)[0]
         if served or generation.wish.restart:  # otherwise it is the verdict, and told as such
-            log.warning("generation %d lost a worker: %s", generation.number, reason)
+            log.warning(
+                "%s, generation %s lost a worker: %s", self.deployment, generation.number, reason
+            )
+            self._around.logs.note(generation.wish.spec, f"lost a worker: {first_line}")
         self.deaths += 1
         generation.deaths += 1
-        generation.last_death = reason.split("\n", 1)[0]
+        generation.last_death = first_line
         braked = generation.brake.on
         generation.brake.died(self._around.clock(), generation.wish.replicas)
         if not generation.wish.restart:
             generation.failure = generation.failure or reason
         elif generation.brake.on and not braked:
-            log.error("%s", generation.degraded)
+            log.error("%s: %s", self.deployment, generation.degraded)

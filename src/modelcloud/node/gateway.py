@@ -1,6 +1,6 @@
 """One gateway process: what it was told, what it has acknowledged, what it may still use.
 
-Must never: read a prediction; lose the listening socket, which outlives every process.
+Must never: read a prediction; lose a listening socket, which outlives every process.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ import asyncio
 import logging
 import signal
 import socket
+import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import count
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +24,6 @@ from modelcloud.dataplane.messages import (
     Listening,
     Publish,
     Published,
-    RouteTable,
     StartGateway,
     Stats,
     StatsRequest,
@@ -33,6 +33,7 @@ from modelcloud.node.admin import AdminDesk, AdminHandler
 from modelcloud.node.brake import Brake
 from modelcloud.node.logs import Logs
 from modelcloud.node.processes import Child, command
+from modelcloud.node.publication import Publication
 from modelcloud.node.reaper import Reaper
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,9 @@ HEARTBEAT_S = 2.0
 #: Beyond its drain time, for a gateway to end.
 DRAIN_GRACE_S = 1.0
 TAIL_LINES = 5
+
+#: A port, as it travels with its socket.
+_PORT = struct.Struct("<I")
 
 
 class GatewaySetup(NamedTuple):
@@ -76,7 +80,11 @@ class Gateway:
         self.deaths = 0
         self.last_death = ""
         self.brake = Brake()
+        #: Deployments that it uses a worker less of, since someone last looked.
+        self.released: set[str] = set()
         self._listener = listener
+        self._ports: dict[int, socket.socket] = {}
+        self._channel: socket.socket | None = None  # takes the sockets of ports
         self._setup = setup
         self._seqs = count(1)
         self._stats: dict[int, asyncio.Future[Stats | None]] = {}
@@ -87,8 +95,8 @@ class Gateway:
     def _reset(self) -> None:
         self.listening = False
         self.acknowledged = 0
-        #: Worker id → its generation and the last table that named it, until it is idle.
-        self.uses: dict[int, tuple[int, int]] = {}
+        #: Worker id → its deployment and the last table that named it, until it is idle.
+        self.uses: dict[int, tuple[str, int]] = {}
         self._idle: set[int] = set()
         self._unanswered: dict[int, float] = {}  # tables, and when they were sent
         self._draining = self._failed = False
@@ -105,34 +113,26 @@ class Gateway:
         silent_s = self._setup.clock() - self._heard
         return self.listening and silent_s <= self._setup.config.health_timeout_s
 
-    def start(self, table: RouteTable) -> None:
+    def start(self, publication: Publication) -> None:
         """Start a process and give it the table before it can accept anyone."""
         self._reset()
         self.brake.started(self._started)
-        setup, config = self._setup, self._setup.config
         try:
-            self._child = Child(
-                f"gateway-{self.number}-{self.deaths}",
-                command(sys.executable, setup.module),
-                reaper=setup.reaper,
-                union=FromGateway,
-                output=setup.logs.gateway(self.number),
-                on_message=self._message,
-                on_exit=self._ended,
-                secret=config.admin_token,
-                pass_fds=(self._listener.fileno(),),
-            )
+            child, ports_fd = self._launch()
         except OSError as error:
             self._died(f"could not be started: {error}")
             return
+        self._child = child
+        config = self._setup.config
         access_log = "-"  # its standard output, which the node echoes
         if config.log_dir:
             access_log = str(Path(config.log_dir).absolute() / "access.log")
-        self._child.send(
+        child.send(
             StartGateway(
                 gateway_id=self.number,
                 listen_fd=self._listener.fileno(),
                 limits=config.limits,
+                ports_fd=ports_fd,
                 cors=config.cors,
                 tls_cert=config.tls_cert,
                 tls_key=config.tls_key,
@@ -140,17 +140,62 @@ class Gateway:
                 runenv=config.runenv,
             )
         )
-        self.publish(table)
+        for port in self._ports:
+            self._hand_over(port)
+        self.publish(publication)
 
-    def publish(self, table: RouteTable) -> None:
-        """Have it route by `table` from now on."""
+    def _launch(self) -> tuple[Child, int]:
+        """A process, and its descriptor of the channel for ports."""
+        setup = self._setup
+        self._channel, theirs = socket.socketpair()
+        self._channel.setblocking(False)
+        with theirs:
+            child = Child(
+                f"gateway-{self.number}-{self.deaths}",
+                command(sys.executable, setup.module),
+                reaper=setup.reaper,
+                union=FromGateway,
+                output=setup.logs.gateway(self.number),
+                on_message=self._message,
+                on_exit=self._ended,
+                secret=setup.config.admin_token,
+                pass_fds=(self._listener.fileno(), theirs.fileno()),
+            )
+            return child, theirs.fileno()
+
+    def listen_at(self, ports: dict[int, socket.socket]) -> None:
+        """Have it accept at these ports of services too, and hand them to those after it.
+
+        It has them before it gets a later table, which is what tells it to use or close one.
+        """
+        new = [port for port, sock in ports.items() if self._ports.get(port) is not sock]
+        self._ports = ports
+        for port in new:
+            self._hand_over(port)
+
+    def _hand_over(self, port: int) -> None:
+        if self._channel is None:
+            return
+        try:
+            socket.send_fds(self._channel, [_PORT.pack(port)], [self._ports[port].fileno()])
+        except OSError as error:
+            self._fail(f"did not take the socket of port {port}: {error.strerror}")
+
+    def publish(self, publication: Publication) -> None:
+        """Have it route by this table from now on."""
         if self._child is None:
             return
-        for service in table.services:
-            for worker in service.workers:
-                self.uses[worker.id] = (worker.generation, table.snapshot)
-        self._unanswered[table.snapshot] = self._setup.clock()
-        self._child.send(Publish(table=table))
+        snapshot = publication.table.snapshot
+        for deployment, routed in publication.routed.items():
+            for workers in routed.workers.values():
+                self.uses.update(dict.fromkeys(workers, (deployment, snapshot)))
+        self._unanswered[snapshot] = self._setup.clock()
+        self._child.send(Publish(table=publication.table))
+
+    def forget(self, workers: Iterable[int]) -> None:
+        """No answer of these workers, of those it uses, can come any more."""
+        for worker in workers:
+            self.released.add(self.uses.pop(worker)[0])
 
     def check(self) -> None:
         """End it if it starts, takes a table or answers too slowly; else ask for a sign of life."""
@@ -251,9 +296,8 @@ class Gateway:
 
         A gateway may say Idle just before it acknowledges the table that made it so.
         """
-        for worker in self._idle & self.uses.keys():
-            if self.uses[worker][1] < self.acknowledged:
-                del self.uses[worker]
+        used = self._idle & self.uses.keys()
+        self.forget(worker for worker in used if self.uses[worker][1] < self.acknowledged)
 
     def _ended(self, how: str) -> None:
         for answer in self._stats.values():
@@ -264,8 +308,11 @@ class Gateway:
 
     def _died(self, how: str) -> None:
         self._child = None
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
         self.listening = False
-        self.uses = {}
+        self.forget(list(self.uses))
         if not self._draining:
             self.deaths += 1
             self.last_death = f"gateway {self.number} {how}"

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from modelcloud.dataplane.messages import RouteTable, Stats
 from modelcloud.node import sockets
 from modelcloud.node.brake import LIMIT, WINDOW_S
 from modelcloud.node.gateway import Gateway, GatewaySetup
+from modelcloud.node.publication import NOTHING, Publication, Routed
 
 
 class Gateways:
@@ -24,10 +25,11 @@ class Gateways:
         self._gateways: list[Gateway] = []
         self._clock = setup.clock
         self._running = False
-        self._acknowledged = 0
-        #: What each table since the acknowledged one routes to: generation → ids of workers.
-        self._routes: dict[int, dict[int, tuple[int, ...]]] = {0: {}}
-        self.table = RouteTable(snapshot=0)
+        self._published = Publication(RouteTable(snapshot=0), {})
+        self._acknowledged = self._published
+        #: By snapshot: the tables since the acknowledged one.
+        self._publications = {0: self._published}
+        self._changed: set[str] = set()
 
     @property
     def listening(self) -> bool:
@@ -38,6 +40,11 @@ class Gateways:
     def answering(self) -> bool:
         """Whether any gateway accepts connections and has been heard of lately."""
         return any(gateway.answering for gateway in self._gateways)
+
+    @property
+    def running(self) -> bool:
+        """Whether they were started, and are to stay."""
+        return self._running
 
     @property
     def alive(self) -> bool:
@@ -64,25 +71,35 @@ class Gateways:
         return f"{braked[0]}; {LIMIT} or more deaths within {WINDOW_S:.0f} s, restarted slowly"
 
     @property
-    def routed(self) -> dict[int, tuple[int, ...]]:
-        """What the newest table that every living gateway has taken routes to."""
-        return self._routes[self._acknowledged]
+    def snapshot(self) -> int:
+        """The id of the newest table."""
+        return self._published.table.snapshot
+
+    def routed(self, deployment: str) -> Routed:
+        """What the newest table that every living gateway has taken routes its requests to."""
+        return self._acknowledged.routed.get(deployment, NOTHING)
 
     @property
-    def used_generations(self) -> frozenset[int]:
-        """Generations that some gateway may still await an answer of."""
-        uses = (use for gateway in self._gateways for use in gateway.uses.values())
-        return frozenset(generation for generation, _ in uses)
+    def routing(self) -> int:
+        """The number of the routing that the newest table has which every living gateway took."""
+        return self._acknowledged.routing
 
     def uses(self, worker: int) -> bool:
         """Whether some gateway may still send to the worker or await its answer."""
         return any(worker in gateway.uses for gateway in self._gateways)
 
+    def take_changed(self) -> set[str]:
+        """The deployments of which `routed` or `uses` may tell something else than last time."""
+        changed, self._changed = self._changed, set()
+        for gateway in self._gateways:
+            changed |= gateway.released
+            gateway.released = set()
+        return changed
+
     def forget_all_but(self, workers: set[int]) -> None:
         """Only these workers exist: no answer of another can come any more."""
         for gateway in self._gateways:
-            for worker in gateway.uses.keys() - workers:
-                del gateway.uses[worker]
+            gateway.forget(gateway.uses.keys() - workers)
 
     def bind(self, listeners: Sequence[socket.socket]) -> None:
         """One gateway is to accept from each of these sockets, which are owned from now on."""
@@ -95,16 +112,18 @@ class Gateways:
         self._running = True
         self.reconcile()
 
-    def publish(self, table: RouteTable) -> None:
-        """Have all gateways route by `table`; its snapshot is greater than any before."""
-        self.table = table
-        routes: dict[int, tuple[int, ...]] = {}
-        for service in table.services:
-            for worker in service.workers:
-                routes[worker.generation] = (*routes.get(worker.generation, ()), worker.id)
-        self._routes[table.snapshot] = routes
+    def listen_at(self, ports: Mapping[int, Sequence[socket.socket]]) -> None:
+        """Each is to accept from its socket of these ports too, and of no other port."""
+        for number, gateway in enumerate(self._gateways):
+            gateway.listen_at({port: found[number] for port, found in ports.items()})
+
+    def publish(self, publication: Publication) -> None:
+        """Have all gateways route by it; its snapshot is greater than any before."""
+        self._changed |= self._published.differing(publication)
+        self._published = publication
+        self._publications[self.snapshot] = publication
         for gateway in self._gateways:
-            gateway.publish(table)
+            gateway.publish(publication)
 
     def reconcile(self, *, stalled: bool = False) -> None:
         """Check those that live, but for what the node itself missed; restart the others."""
@@ -119,15 +138,17 @@ class Gateways:
             if gateway.alive:
                 gateway.check()
             elif gateway.brake.starts(now, 1):
-                gateway.start(self.table)
+                gateway.start(self._published)
 
     def _agree(self) -> None:
         living = [gateway.acknowledged for gateway in self._gateways if gateway.alive]
         if living:
             # A gateway that starts knows no older table, so an answer once given stands.
-            self._acknowledged = max(self._acknowledged, min(living))
-        for snapshot in [s for s in self._routes if s < self._acknowledged]:
-            del self._routes[snapshot]
+            newest = self._publications[max(self._acknowledged.table.snapshot, min(living))]
+            self._changed |= self._acknowledged.differing(newest)
+            self._acknowledged = newest
+        for snapshot in [s for s in self._publications if s < self._acknowledged.table.snapshot]:
+            del self._publications[snapshot]
 
     async def stats(self, timeout_s: float) -> list[Stats]:
         """The counters of every gateway that answers in time."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import queue
 import re
 import sys
@@ -15,11 +16,13 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from modelcloud.errors import UsageError
+from modelcloud.types import GenerationSpec
 
 #: Longer lines are cut into pieces of this many bytes.
 LINE_BYTES = 4096
@@ -29,16 +32,20 @@ REMEMBERED_SOURCES = 64
 FILE_BYTES = 10 * 1024 * 1024
 FILES_KEPT = 5
 QUEUED_LINES = 10_000
+#: Files held open, those last written to; another one is opened again when it is needed.
+OPEN_FILES = 64
 
 #: C0, DEL and C1, line and paragraph separators, and what reorders text.
 _CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 class OutputLine(NamedTuple):
-    """One line that a worker wrote."""
+    """One line that a worker wrote, or that was recorded for it."""
 
-    worker: int
+    deployment: str
     generation: int
+    version: int
+    worker: int
     text: str
 
 
@@ -88,17 +95,22 @@ class Logs:
     Args:
         log_dir: folder of `node.log` and one file per kind of child, rotated by size; empty: none.
         console: where lines are echoed.
+        by_version: the lines of workers go to `services/<service>/<version>.log` instead of one
+            file for all, and are not echoed.
 
     Raises:
         UsageError: the folder is not there and cannot be made.
     """
 
-    def __init__(self, log_dir: str = "", console: TextIO | None = None) -> None:
+    def __init__(
+        self, log_dir: str = "", console: TextIO | None = None, *, by_version: bool = False
+    ) -> None:
         if log_dir:
             try:
                 Path(log_dir).mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise UsageError(f"log_dir: {log_dir!r} cannot be made: {error.strerror}") from None
+        self._by_version = by_version
         self._writer = _Writer(log_dir, console or sys.stderr)
         self._remembered: OrderedDict[str, deque[str]] = OrderedDict()
         self._subscribers: list[Callable[[OutputLine], None]] = []
@@ -108,25 +120,44 @@ class Logs:
         self._logger.setLevel(logging.INFO)
         self._logger.addHandler(self._handler)
 
-    def worker(self, worker: int, generation: int) -> LineCutter:
-        """Take the output of a worker."""
-        return LineCutter(lambda text: self.worker_line(worker, generation, text))
+    def worker(self, spec: GenerationSpec, worker: int) -> LineCutter:
+        """Take the output of a worker of this generation."""
+        return LineCutter(lambda text: self.worker_line(spec, worker, text))
 
-    def worker_line(self, worker: int, generation: int, text: str) -> None:
+    def worker_line(self, spec: GenerationSpec, worker: int, text: str) -> None:
         """Record one line for a worker as if it had written it. The text is escaped already."""
         self._remember(f"worker {worker}", text)
-        self._writer.write("workers", f"worker {worker} generation {generation}", text)
-        line = OutputLine(worker, generation, text)
+        if self._by_version:
+            file = f"services/{spec.service}/{spec.version}"
+            self._writer.write(file, f"w{worker} g{spec.generation}", text, echo=False)
+        else:
+            self._writer.write("workers", f"worker {worker} generation {spec.generation}", text)
+        line = OutputLine(spec.deployment, spec.generation, spec.version, worker, text)
         for subscriber in self._subscribers:
             subscriber(line)
 
+    def note(self, spec: GenerationSpec, text: str) -> None:
+        """Record a line of the node's own about a generation, as of worker 0.
+
+        Only where its version has a log to itself; in a log of all, the node's is the place.
+        """
+        if self._by_version:
+            self.worker_line(spec, 0, escape(text))
+
     def gateway(self, gateway: int) -> LineCutter:
         """Take the output of a gateway process; that of the one before is forgotten."""
-        self._remembered.pop(f"gateway {gateway}", None)
+        return self._process("gateways", f"gateway {gateway}")
+
+    def control(self) -> LineCutter:
+        """Take the output of a control plane; that of the one before is forgotten."""
+        return self._process("control", "control plane")
+
+    def _process(self, file: str, source: str) -> LineCutter:
+        self._remembered.pop(source, None)
 
         def record(text: str) -> None:
-            self._remember(f"gateway {gateway}", text)
-            self._writer.write("gateways", f"gateway {gateway}", text)
+            self._remember(source, text)
+            self._writer.write(file, source, text)
 
         return LineCutter(record)
 
@@ -179,6 +210,16 @@ class _NodeHandler(logging.Handler):
             self.handleError(record)
 
 
+class _Entry(NamedTuple):
+    """One line on its way to `<file>.log` below the log folder."""
+
+    file: str
+    when: float
+    source: str
+    text: str
+    echo: bool
+
+
 class _Writer(threading.Thread):
     """Writes queued lines, so that a full disk or a paused terminal never stops the node."""
 
@@ -186,15 +227,15 @@ class _Writer(threading.Thread):
         super().__init__(name="log-writer", daemon=True)
         self._log_dir = log_dir
         self._console = console
-        self._queue: queue.Queue[tuple[str, float, str, str] | None] = queue.Queue(QUEUED_LINES)
-        self._files: dict[str, _File] = {}
+        self._queue: queue.Queue[_Entry | None] = queue.Queue(QUEUED_LINES)
+        self._files: OrderedDict[str, LogFile] = OrderedDict()  # the one last written to is last
         self._dropped = 0
         self.start()
 
-    def write(self, file: str, source: str, text: str) -> None:
-        """Queue one line for `<log_dir>/<file>.log` and the console."""
+    def write(self, file: str, source: str, text: str, *, echo: bool = True) -> None:
+        """Queue one line for `<log_dir>/<file>.log` and, with `echo`, the console."""
         try:
-            self._queue.put_nowait((file, time.time(), source, text))
+            self._queue.put_nowait(_Entry(file, time.time(), source, text, echo))
         except queue.Full:
             self._dropped += 1
 
@@ -204,25 +245,31 @@ class _Writer(threading.Thread):
         self.join(timeout=1)
 
     def run(self) -> None:
-        while (item := self._queue.get()) is not None:
-            self._write(*item)
+        while (entry := self._queue.get()) is not None:
+            self._write(entry)
             if self._dropped:
                 dropped, self._dropped = self._dropped, 0
-                self._write("node", time.time(), "", f"warning: {dropped} log lines dropped")
+                text = f"warning: {dropped} log lines dropped"
+                self._write(_Entry("node", time.time(), "", text, echo=True))
         for file in self._files.values():
             file.close()
 
-    def _write(self, name: str, when: float, source: str, text: str) -> None:
-        self._echo(f"[{source}] {text}" if source else text)
+    def _write(self, entry: _Entry) -> None:
+        source = entry.source
+        if entry.echo:
+            self._echo(f"[{source}] {entry.text}" if source else entry.text)
         if not self._log_dir:
             return
+        self._file(entry.file).write(entry.when, source, entry.text)
+
+    def _file(self, name: str) -> LogFile:
         file = self._files.get(name)
         if file is None:
-            path = Path(self._log_dir) / f"{name}.log"
-            file = self._files[name] = _File(path, self._echo)
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(when))
-        line = f"{stamp}.{int(when % 1 * 1000):03d}Z {f'{source} | ' if source else ''}{text}"
-        file.emit(logging.makeLogRecord({"msg": line}))
+            file = self._files[name] = LogFile(Path(self._log_dir) / f"{name}.log", self._echo)
+            if len(self._files) > OPEN_FILES:
+                self._files.popitem(last=False)[1].close()
+        self._files.move_to_end(name)
+        return file
 
     def _echo(self, line: str) -> None:
         with contextlib.suppress(OSError, ValueError):  # the console went away or was closed
@@ -230,8 +277,12 @@ class _Writer(threading.Thread):
             self._console.flush()
 
 
-class _File(RotatingFileHandler):
-    """A rotating file that says once, not at every line, that it cannot be written."""
+class LogFile(RotatingFileHandler):
+    """A rotating file that says once, not at every line, that it cannot be written.
+
+    Its folder is made when needed. Once someone removed it, as happens with a service that is
+    deleted, it is begun anew.
+    """
 
     def __init__(self, path: Path, complain: Callable[[str], None]) -> None:
         super().__init__(
@@ -239,6 +290,26 @@ class _File(RotatingFileHandler):
         )
         self._complain = complain
         self._broken = False
+
+    def write(self, when: float, source: str, text: str) -> None:
+        """Write one line: when (seconds since the epoch), from where if that is known, and what."""
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(when))
+        origin = f"{source} | " if source else ""
+        line = f"{stamp}.{int(when % 1 * 1000):03d}Z {origin}{text}"
+        self.emit(logging.makeLogRecord({"msg": line}))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the record's message as a line."""
+        stream = self.stream
+        if stream is not None and not os.fstat(stream.fileno()).st_nlink:
+            self.stream = None  # as `delay` leaves it
+            stream.close()
+        super().emit(record)
+
+    def _open(self) -> TextIOWrapper:
+        with contextlib.suppress(OSError):  # then the opening fails, and says why
+            Path(self.baseFilename).parent.mkdir(parents=True, exist_ok=True)
+        return super()._open()
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 — logging's name
         """Called inside the except clause of a failed write."""

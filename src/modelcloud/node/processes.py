@@ -64,10 +64,12 @@ def command(python: str, module: str) -> list[str]:
     return [python, "-c", BOOTSTRAP, _PACKAGE, module]
 
 
-def child_env(environ: Mapping[str, str], *, tag: str, secret: str) -> dict[str, str]:
+def child_env(
+    environ: Mapping[str, str], *, tag: str, secret: str, variables: Mapping[str, str]
+) -> dict[str, str]:
     """The environment of a child: the node's, without a variable whose value is `secret`."""
     env = {name: value for name, value in environ.items() if not secret or value != secret}
-    return {**env, "PYTHONUNBUFFERED": "1", TAG: tag}
+    return {**env, **variables, "PYTHONUNBUFFERED": "1", TAG: tag}
 
 
 def describe_exit(code: int, *, oom: bool = False) -> str:
@@ -103,6 +105,7 @@ class Child:
         on_message: called with each message; raising ends the child.
         on_exit: called last, after its messages and output, with the exit in words.
         secret: kept out of its environment.
+        variables: added to its environment.
         pass_fds: further descriptors to inherit.
 
     Raises:
@@ -120,6 +123,7 @@ class Child:
         on_message: Callable[[Any], None],
         on_exit: Callable[[str], None],
         secret: str = "",
+        variables: Mapping[str, str] | None = None,
         pass_fds: Sequence[int] = (),
     ) -> None:
         self.name = name
@@ -136,7 +140,9 @@ class Child:
         self._oom_kills = _oom_kills()
         tag = reaper.tag(name)
         self._popen, self._control, self._pipe, self._lifeline = _start(
-            argv, child_env(os.environ, tag=tag, secret=secret), pass_fds
+            argv,
+            child_env(os.environ, tag=tag, secret=secret, variables=variables or {}),
+            pass_fds,
         )
         self.pid = self._popen.pid
         self.alive = True

@@ -82,7 +82,7 @@ class Reaper:
         for pid in _children():
             if pid in self._watched:
                 continue
-            tag = _tag(pid)
+            tag = tag_of(pid)
             if tag.startswith(self._realm) and tag not in living:
                 clean = False
                 with contextlib.suppress(ProcessLookupError):
@@ -104,7 +104,7 @@ def kill_left_behind(realm: str) -> None:
     """
     for folder in Path("/proc").glob("[0-9]*"):
         pid = int(folder.name)
-        if _tag(pid).startswith(f"{realm}/"):
+        if tag_of(pid).startswith(f"{realm}/"):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
 
@@ -129,7 +129,8 @@ def _children() -> Iterator[int]:
             yield from map(int, (task / "children").read_text("ascii").split())
 
 
-def _tag(pid: int) -> str:
+def tag_of(pid: int) -> str:
+    """The value of `TAG` that a process was started with; empty where it cannot be read."""
     try:
         environ = Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:

@@ -5,10 +5,13 @@ Must never: remove a folder whose node lives, or one that belongs to someone els
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 import shutil
+import socket
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import final
 
@@ -18,18 +21,24 @@ _PREFIX = "modelcloud-"
 _LOCK = "lock"
 #: A unix socket's path holds at most 107 bytes; the name in the folder needs some of them.
 _LONGEST = 80
+_LONGEST_BESIDE = 42
 
 
 @final
 class RunDir:
     """A run folder, held by a file lock for as long as this object is open.
 
+    Args:
+        beside: a folder to make it in, if that will do: sockets can be made there, and their paths
+            leave room for those that a model's libraries make in its own folder.
+
     Raises:
         FileNotFoundError: no folder to make it in has a path short enough for sockets.
     """
 
-    def __init__(self) -> None:
-        parent = _parent()
+    def __init__(self, beside: Path | None = None) -> None:
+        fits = beside is not None and _takes_sockets(beside)
+        parent = beside if beside is not None and fits else _parent()
         _sweep(parent)
         unlocked = Path(tempfile.mkdtemp(prefix=f".{_PREFIX}", dir=parent))
         self._lock = os.open(unlocked / _LOCK, os.O_CREAT | os.O_RDWR, 0o600)
@@ -49,6 +58,26 @@ class RunDir:
             shutil.rmtree(self.path, ignore_errors=True)
             os.close(self._lock)
             self._lock = -1
+
+
+def clear(folder: Path) -> None:
+    """Remove a child's folder, in a thread: a model may have left a million files in it."""
+    loop = asyncio.get_running_loop()
+    loop.run_in_executor(None, partial(shutil.rmtree, folder, ignore_errors=True))
+
+
+def _takes_sockets(folder: Path) -> bool:
+    """Some file systems, shared ones among them, do not."""
+    if len(os.fsencode(folder)) > _LONGEST_BESIDE:
+        return False
+    probe = folder / f".socket-{os.getpid()}"
+    try:
+        with socket.socket(socket.AF_UNIX) as made:
+            made.bind(str(probe))
+    except OSError:
+        return False
+    probe.unlink()
+    return True
 
 
 def _parent() -> Path:

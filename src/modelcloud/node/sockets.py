@@ -1,4 +1,4 @@
-"""The listening sockets of a server's address, one per gateway.
+"""The listening sockets of an address of the server, one per gateway.
 
 Must never: share the address with another server, or fail because the last one has just ended.
 """
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from modelcloud.errors import Conflict, UsageError
 
 BACKLOG = 2048
+HIGHEST = 65535
 
 
 def reserve(host: str, port: int, count: int) -> list[socket.socket]:
@@ -20,8 +21,10 @@ def reserve(host: str, port: int, count: int) -> list[socket.socket]:
 
     Raises:
         Conflict: the address is in use.
-        UsageError: it is not of this machine, or not permitted.
+        UsageError: it is no address, not of this machine, or not permitted.
     """
+    if not 0 <= port <= HIGHEST:
+        raise UsageError(f"{port} is no port; accepted: 1 to {HIGHEST}, or 0 for a free one")
     sockets: list[socket.socket] = []
     try:
         family, _, _, _, address = socket.getaddrinfo(

@@ -12,19 +12,25 @@ from collections.abc import Callable, Sequence
 
 from modelcloud.config import ServeConfig
 from modelcloud.dataplane.messages import AdminRoute, Stats
-from modelcloud.dataplane.routes import build_table
 from modelcloud.errors import ModelcloudError
 from modelcloud.node import sockets
 from modelcloud.node.admin import AdminHandler
-from modelcloud.node.fleet import Fleet
+from modelcloud.node.fleets import Fleets
 from modelcloud.node.gateway import DRAIN_GRACE_S, START_S, GatewaySetup
 from modelcloud.node.gateways import Gateways
+from modelcloud.node.isolation import Isolation
+from modelcloud.node.listeners import Listeners, Observers
 from modelcloud.node.logs import Logs
+from modelcloud.node.memory import MemoryWatch
+from modelcloud.node.ports import Ports
+from modelcloud.node.preparation import Workshop
+from modelcloud.node.publication import Publisher
 from modelcloud.node.reaper import Reaper
+from modelcloud.node.resources import Devices
 from modelcloud.node.run_dir import RunDir
 from modelcloud.node.unix_address import UnixAddress
-from modelcloud.node.worker import STOP_GRACE_S, TERM_GRACE_S, Surroundings
-from modelcloud.types import Desired, Observed
+from modelcloud.node.worker import STOP_GRACE_S, TERM_GRACE_S, Surroundings, Worker
+from modelcloud.types import Desired, Observed, Routing
 
 log = logging.getLogger(__name__)
 
@@ -42,19 +48,28 @@ def longest_stop_s(drain_s: float) -> float:
 
 
 class Supervisor:
-    """Runs the gateways and the workers of one service on this machine.
+    """Runs the gateways of this machine, and the workers of every deployment.
 
-    Everything happens on the running event loop, whose SIGCHLD it takes: a look at everything
-    (`_reconcile`) follows every event and every tick, and does what is due.
+    Everything happens on the running event loop, whose SIGCHLD it takes: a look at what has changed
+    (`_look`) follows every event, one at everything follows every tick, and does what is due.
+
+    Attributes:
+        reaper: takes every process that ends, so the owner's own children are watched by it too.
 
     Args:
         config: address, limits and times; the fields about the model are not read.
         run_dir: folder of the workers' sockets; its owner closes it after `stop`.
         logs: takes the output of all children.
-        on_admin: answers requests for `admin_routes`.
-        admin_routes: addresses that the node answers itself.
+        on_admin: answers requests for the addresses that the node answers itself.
+        admin_routes: those at its own address.
+        service_admin_routes: those below the name of each service that is not at the root there.
+        port_admin_routes: those at the root of each port that a service has for itself.
         worker_module: its `main(fd)` is a worker; another one in tests.
         gateway_module: its `main(fd)` is a gateway; another one in tests.
+        gpus: devices to give to workers; None where that is nobody's business (serve mode).
+        envs: folder of environments, and how long building one may take; None: no generation
+            needs any (serve mode).
+        isolation: what workers and preparations may reach; None: what their user may.
     """
 
     def __init__(
@@ -65,54 +80,67 @@ class Supervisor:
         logs: Logs,
         on_admin: AdminHandler,
         admin_routes: Sequence[AdminRoute] = (),
+        service_admin_routes: Sequence[AdminRoute] = (),
+        port_admin_routes: Sequence[AdminRoute] = (),
         worker_module: str = "modelcloud.dataplane.worker",
         gateway_module: str = "modelcloud.dataplane.gateway",
+        gpus: int | None = None,
+        envs: tuple[str, float] | None = None,
+        isolation: Isolation | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._config = config
-        self._admin_routes = tuple(admin_routes)
-        self._service = config.service
-        self._signature: dict[str, object] = {}
-        self._published: object = None
-        self._callbacks: list[Callable[[], None]] = []
-        self._seen = Observed()
-        self._looked = asyncio.Event()
-        self._looked_at = time.monotonic()
-        self._stopping = False
-        self._reaper = Reaper(run_dir.path.name)
-        self._fleet = Fleet(
-            Surroundings(
-                module=worker_module,
-                run_dir=run_dir.path,
-                reaper=self._reaper,
-                logs=logs,
-                secret=config.admin_token,
-                health_timeout_s=config.health_timeout_s,
-                clock=time.monotonic,
-            ),
-            on_change=self._touch,
+        self.reaper = Reaper(run_dir.path.name)
+        around = Surroundings(
+            module=worker_module,
+            run_dir=run_dir.path,
+            reaper=self.reaper,
+            logs=logs,
+            secret=config.admin_token,
+            health_timeout_s=config.health_timeout_s,
+            clock=time.monotonic,
+            devices=None if gpus is None else Devices(gpus),
+            workshop=envs and Workshop(self.reaper, *envs, run_dir.path, isolation),
+            isolation=isolation,
         )
+        self._fleets = Fleets(around, self._look_soon)
+        self._memory = MemoryWatch(lambda: self.workers)
         self._gateways = Gateways(
             GatewaySetup(
                 module=gateway_module,
                 config=config,
-                reaper=self._reaper,
+                reaper=self.reaper,
                 logs=logs,
                 clock=time.monotonic,
-                on_change=self._touch,
-                on_sick=self._fleet.fail,
-                on_suspect=self._fleet.suspect,
+                on_change=self._look_soon,
+                on_sick=self._sick,
+                on_suspect=self._suspect,
                 on_admin=on_admin,
             )
         )
         self._unix_address: UnixAddress | None = None
-        self._touched: asyncio.Handle | None = None
+        self._ports = Ports("", config.gateways, time.monotonic)
+        self._publisher = Publisher(
+            config.limits,
+            admin=admin_routes,
+            service_admin=service_admin_routes,
+            port_admin=port_admin_routes,
+        )
+        # What those who listen know.
+        self._observers = Observers(self.observe)
+        self._port_listeners = Listeners[dict[int, str]]({})
+        self._routing_listeners = Listeners(0)
+        self._gateways_told = ""
+        self._stopping = False
+        self._looked = asyncio.Event()
+        self._looked_at = time.monotonic()
+        self._next_look: asyncio.Handle | None = None
         self._ticking = self._loop.call_later(TICK_S, self._tick)
 
     @property
     def worker_deaths(self) -> int:
         """How many workers have ended unasked so far."""
-        return self._fleet.deaths
+        return self._fleets.deaths
 
     @property
     def answering(self) -> bool:
@@ -120,9 +148,34 @@ class Supervisor:
         return self._gateways.answering
 
     @property
+    def starting(self) -> bool:
+        """Whether nobody has said yet how services are reached."""
+        return self._publisher.starting
+
+    @property
     def gateway_deaths(self) -> int:
         """How many gateways have ended unasked so far."""
         return self._gateways.deaths
+
+    @property
+    def deployments(self) -> list[str]:
+        """The keys of those that are wanted or not gone yet."""
+        return list(self._fleets)
+
+    @property
+    def workers(self) -> list[Worker]:
+        """Every worker that was not reaped."""
+        return self._fleets.workers
+
+    @property
+    def refused_ports(self) -> dict[int, str]:
+        """The ports that services want and cannot have, and why; they are tried again."""
+        return self._ports.refused
+
+    @property
+    def routing(self) -> int:
+        """Which of the routings all living gateways follow."""
+        return self._gateways.routing
 
     def bind(self) -> int:
         """Reserve the address; nobody can connect yet.
@@ -140,7 +193,9 @@ class Supervisor:
             return 0
         listeners = sockets.reserve(config.host, config.port, config.gateways)
         self._gateways.bind(listeners)
-        return int(listeners[0].getsockname()[1])
+        host, port, *_ = listeners[0].getsockname()
+        self._ports = Ports(host, config.gateways, time.monotonic)
+        return int(port)
 
     async def listen(self) -> None:
         """Start the gateways; returns once all of them accept connections.
@@ -149,7 +204,7 @@ class Supervisor:
             ModelcloudError: one of them did not start, or `stop` was called meanwhile.
         """
         gateways = self._gateways
-        self._reconcile()
+        self._look()
         gateways.start()
         await self._until(
             lambda: gateways.listening or self._stopping or bool(gateways.last_death), START_S
@@ -158,31 +213,58 @@ class Supervisor:
             raise ModelcloudError(gateways.last_death or "the gateways were not up in time")
 
     def want(self, desired: Desired) -> None:
-        """Make this so; returns at once."""
+        """Make this so for one deployment; returns at once."""
         if not self._stopping:
-            self._service = desired.service
-            self._fleet.want(desired)
-            self._touch()
+            self._fleets.want(desired)
 
-    def observe(self, service: str) -> Observed:
-        """What is there now; nothing of a service that is not this node's."""
-        if service != self._service:
+    def route(self, routing: Routing) -> int:
+        """Reach the services like this; returns at once.
+
+        Returns:
+            A number that `routing` reaches once every living gateway does so.
+        """
+        if self._stopping:
+            return self.routing
+        self._look_soon()
+        return self._publisher.route(routing)
+
+    def observe(self, deployment: str) -> Observed:
+        """What is there now of a deployment; nothing of one that is not known."""
+        fleet = self._fleets.get(deployment)
+        if fleet is None:
             return Observed()
-        used = self._gateways.used_generations
-        generations = self._fleet.generations
+        routed, generations = self._gateways.routed(deployment), fleet.generations
         degraded = [generation.degraded for generation in generations.values()]
         return Observed(
-            workers=tuple(worker.view for worker in self._fleet.workers),
+            workers=tuple(worker.view for worker in fleet.workers),
+            preparing={n: g.preparing for n, g in generations.items() if g.preparing is not None},
             failures={n: g.failure for n, g in generations.items() if g.named and g.failure},
-            routed=self._gateways.routed,
-            settled=frozenset(generations) - used,
+            routed=dict(routed.workers),
+            percents=dict(routed.percents),
+            settled=frozenset(
+                n for n, g in generations.items() if not any(map(self._gateways.uses, g.workers))
+            ),
             degraded="; ".join(filter(None, [self._gateways.degraded, *degraded])),
             signatures={n: g.signature for n, g in generations.items() if g.signature is not None},
         )
 
-    def on_change(self, callback: Callable[[], None]) -> None:
-        """Call `callback` after what `observe` shows has changed, once for many changes."""
-        self._callbacks.append(callback)
+    def on_change(self, callback: Callable[[str], None]) -> Callable[[], None]:
+        """Call `callback` with each deployment of which `observe` shows something new.
+
+        It is called once for many changes.
+
+        Returns:
+            A function that ends it.
+        """
+        return self._observers.add(callback)
+
+    def on_ports(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call `callback` after `refused_ports` has changed; the result ends that."""
+        return self._port_listeners.add(callback)
+
+    def on_routing(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call `callback` after `routing` has changed; the result ends that."""
+        return self._routing_listeners.add(callback)
 
     async def stats(self, timeout_s: float = 1.0) -> list[Stats]:
         """The counters of every gateway that answers within `timeout_s`."""
@@ -197,75 +279,99 @@ class Supervisor:
         if self._unix_address is not None:
             self._unix_address.release()  # who connects from here on is for the next server
         self._gateways.drain(drain_s)
+        self._ports.close()
         if not await self._until(lambda: not self._gateways.alive, drain_s + 2 * DRAIN_GRACE_S):
             self._gateways.kill()
-        self._fleet.want(Desired(service=self._service))
-        self._touch()
-        if not await self._until(lambda: not self._fleet.workers, STOP_GRACE_S + 2 * TERM_GRACE_S):
-            for worker in self._fleet.workers:
+        self._fleets.want_nothing()
+        if not await self._until(lambda: not self.workers, STOP_GRACE_S + 2 * TERM_GRACE_S):
+            for worker in self.workers:
                 worker.kill()
         if not await self._until(self._nothing_left, KILL_S):
             log.error("some processes did not end, even by SIGKILL")
         self._ticking.cancel()
+        await self._memory.close()
         await self._gateways.close()
-        self._reaper.close()
+        self.reaper.close()
 
     def _nothing_left(self) -> bool:
-        return not (self._fleet.workers or self._gateways.alive) and self._reaper.clear()
+        return not (self.workers or self._gateways.alive) and self.reaper.clear()
 
-    def _touch(self) -> None:
-        if self._touched is None:
-            self._touched = self._loop.call_soon(self._reconcile)
+    def _sick(self, worker: int, reason: str) -> None:
+        """Have it ended and, where deaths are repaired, replaced."""
+        for found in self._with_id(worker):
+            found.fail(reason)
+
+    def _suspect(self, worker: int, reason: str) -> None:
+        """A gateway lost touch with it: it has just died, or is sick."""
+        for found in self._with_id(worker):
+            found.suspect(reason)
+
+    def _with_id(self, worker: int) -> list[Worker]:
+        """The worker, if it is still there."""
+        return [found for found in self.workers if found.id == worker]
+
+    # ---- looks
+
+    def _look_soon(self) -> None:
+        if self._next_look is None:
+            self._next_look = self._loop.call_soon(self._look)
 
     def _tick(self) -> None:
         self._ticking = self._loop.call_later(TICK_S, self._tick)
-        self._reaper.reap()  # in case a library took SIGCHLD for itself
-        self._reconcile()
+        self.reaper.reap()  # in case a library took SIGCHLD for itself
+        self._memory.look(time.monotonic())
+        self._fleets.touch_all()
+        self._look()
 
-    def _reconcile(self) -> None:
-        if self._touched is not None:
-            self._touched.cancel()
-            self._touched = None
+    def _look(self) -> None:
+        if self._next_look is not None:
+            self._next_look.cancel()
+            self._next_look = None
         now = time.monotonic()
         stalled = now - self._looked_at > STALL_S
         self._looked_at = now
-        self._fleet.reconcile(stalled=stalled)
-        self._route()
+        if stalled:
+            for worker in self.workers:
+                worker.forgive()
+        self._fleets.reconcile()
+        changed = self._take_changes()
+        self._take_ports()
+        if self._publisher.due:
+            self._gateways.publish(self._publisher.make(self._gateways.snapshot + 1))
         self._gateways.reconcile(stalled=stalled)
-        workers = self._fleet.workers
+        workers = self.workers
         self._gateways.forget_all_but({worker.id for worker in workers})
         for worker in workers:
             worker.stop_once_drained(self._gateways.uses(worker.id), self._config.drain_s)
         self._looked.set()
-        seen = self.observe(self._service)
-        if seen != self._seen:
-            self._seen = seen
-            for callback in self._callbacks:
-                callback()
+        self._tell(changed | self._gateways.take_changed())
 
-    def _route(self) -> None:
-        """Publish one table with all that changed: who comes and who goes do so together."""
-        routed = [g for _, g in sorted(self._fleet.generations.items()) if g.wish.routed]
-        workers = tuple(worker.address for generation in routed for worker in generation.ready)
-        for generation in routed:
-            # The newest wins; that of a generation before is kept while there is no other.
-            self._signature = generation.signature or self._signature
-        available = any(generation.promising for generation in self._fleet.generations.values())
-        content = (self._service, workers, available, self._signature)
-        if content == self._published:
+    def _take_changes(self) -> set[str]:
+        """The deployments of which something may have changed since the last look."""
+        changed = self._fleets.changed()
+        for fleet in changed:
+            self._publisher.take(fleet)
+        gone = self._fleets.forget(lambda key: bool(self._gateways.routed(key).workers))
+        for key in gone:
+            self._publisher.drop(key)
+        return gone | {fleet.deployment for fleet in changed}
+
+    def _take_ports(self) -> None:
+        """Listen where services want it; the gateways have a port before a table names it."""
+        if not self._gateways.running:
             return
-        self._published = content
-        self._gateways.publish(
-            build_table(
-                snapshot=self._gateways.table.snapshot + 1,
-                service=self._service,
-                signature=self._signature,
-                workers=workers,
-                available=available,
-                limits=self._config.limits,
-                admin=self._admin_routes,
-            )
-        )
+        self._ports.want(self._publisher.wanted_ports)
+        if self._ports.reconcile():
+            self._gateways.listen_at(self._ports.listening)
+            self._publisher.listen_at(frozenset(self._ports.listening))
+
+    def _tell(self, changed: set[str]) -> None:
+        if self._gateways.degraded != self._gateways_told:
+            self._gateways_told = self._gateways.degraded
+            changed = changed.union(self._fleets)
+        self._observers.tell(changed)
+        self._routing_listeners.tell(self.routing)
+        self._port_listeners.tell(self._ports.refused)
 
     async def _until(self, condition: Callable[[], bool], timeout_s: float) -> bool:
         """Wait for a look at things after which `condition` holds; whether it came in time."""

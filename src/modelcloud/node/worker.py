@@ -5,9 +5,7 @@ Must never: start another, or know what else is wanted.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -25,9 +23,15 @@ from modelcloud.dataplane.messages import (
     Stop,
     WorkerAddress,
 )
+from modelcloud.node import run_dir
+from modelcloud.node.isolation import Isolation
 from modelcloud.node.logs import Logs, escape
+from modelcloud.node.orders import WorkerUsage
+from modelcloud.node.preparation import Workshop
 from modelcloud.node.processes import UNFIT, Child, command, is_stopped
 from modelcloud.node.reaper import Reaper
+from modelcloud.node.resources import Devices, variables
+from modelcloud.node.usage import Usage
 from modelcloud.types import GenerationSpec, State, WorkerView, advance
 
 log = logging.getLogger(__name__)
@@ -57,6 +61,9 @@ class Surroundings(NamedTuple):
         secret: kept out of their environment.
         health_timeout_s: a serving worker that has not answered a ping for so long is sick.
         clock: monotonic seconds.
+        devices: who has which GPU; None where that is nobody's business (serve mode).
+        workshop: where generations are made ready that need it; None: none does (serve mode).
+        isolation: what workers may reach; None: what their user may (serve mode).
     """
 
     module: str
@@ -66,13 +73,18 @@ class Surroundings(NamedTuple):
     secret: str
     health_timeout_s: float
     clock: Callable[[], float]
+    devices: Devices | None = None
+    workshop: Workshop | None = None
+    isolation: Isolation | None = None
 
 
 class Worker:
     """A replica of a generation, from its start to the moment it is reaped.
 
     Args:
+        number: unique on the node; its id.
         restarts: deaths in its generation before it was started.
+        gpus: the devices it was given; None where that is nobody's business.
         on_change: called after anything observable changed.
         on_exit: called last, when the process is gone. `error` says why, unless it was retired.
 
@@ -87,41 +99,59 @@ class Worker:
         around: Surroundings,
         *,
         restarts: int,
+        gpus: tuple[int, ...] | None = None,
         on_change: Callable[[], None],
         on_exit: Callable[[Worker], None],
     ) -> None:
         self.id = number
         self.spec = spec
         self.restarts = restarts
+        self.gpus = gpus
         self.state = State.PENDING
         self.signature: dict[str, Any] = {}
         self.error = ""
         self._around = around
         self._on_change = on_change
         self._on_exit = on_exit
-        self._socket = around.run_dir / f"w{number}.sock"
-        self._files = around.run_dir / f"w{number}.files"
+        self._folder = around.run_dir / f"w{number}"
+        self._socket = self._folder / "sock"
+        files = self._folder / "files"
+        #: For a route table.
+        self.address = WorkerAddress(number, str(self._socket), spec.generation, spec.version)
         self._load_s = 0.0
         self._retired_at = self._failed_at = 0.0
         self._stop_sent = False
         now = around.clock()
         self._started = self._pinged = self._ponged = now
         self._pings = 0
+        self._batches = self._batched = 0
         self._stopped_since: float | None = None
         self._suspicion: tuple[float, str] | None = None
-        self._files.mkdir(mode=0o700, exist_ok=True)
+        for folder in (self._folder, files):
+            folder.mkdir(mode=0o700, exist_ok=True)
+        added, confinement = variables(spec, gpus), None
+        if around.isolation is not None:
+            added["TMPDIR"] = str(files)
+            confinement = around.isolation.of_worker(spec, self._folder)
         self._child = Child(
             f"w{number}",
             command(spec.python or sys.executable, around.module),
             reaper=around.reaper,
             union=FromWorker,
-            output=around.logs.worker(number, spec.generation),
+            output=around.logs.worker(spec, number),
             on_message=self._heard,
             on_exit=self._ended,
             secret=around.secret,
+            variables=added,
         )
         self._child.send(
-            Load(spec=spec, worker_id=number, socket=str(self._socket), files=str(self._files))
+            Load(
+                spec=spec,
+                worker_id=number,
+                socket=str(self._socket),
+                files=str(files),
+                confinement=confinement,
+            )
         )
         self._climb(State.LOADING)
 
@@ -150,9 +180,9 @@ class Worker:
         return self.state in {State.DRAINING, State.STOPPED}
 
     @property
-    def address(self) -> WorkerAddress:
-        """For a route table."""
-        return WorkerAddress(self.id, str(self._socket), self.spec.generation, self.spec.version)
+    def pid(self) -> int:
+        """Of its process, which leads a session and a group of its own."""
+        return self._child.pid
 
     @property
     def view(self) -> WorkerView:
@@ -161,10 +191,25 @@ class Worker:
             id=self.id,
             generation=self.spec.generation,
             state=self.state,
-            pid=self._child.pid,
+            pid=self.pid,
             error=self.error,
             restarts=self.restarts,
             load_s=self._load_s,
+            gpus=self.gpus or (),
+        )
+
+    def usage(self, used: Usage) -> WorkerUsage:
+        """What its processes use, with what it told of its batches at the last ping."""
+        spec = self.spec
+        return WorkerUsage(
+            worker=self.id,
+            deployment=spec.deployment,
+            generation=spec.generation,
+            version=spec.version,
+            memory=used.memory,
+            cpu_s=used.cpu_s,
+            batches=self._batches,
+            batched=self._batched,
         )
 
     def retire(self) -> None:
@@ -229,7 +274,7 @@ class Worker:
             self._pinged = now
             self._pings += 1
             self._child.send(Ping(seq=self._pings))
-            if not is_stopped(self._child.pid):
+            if not is_stopped(self.pid):
                 self._stopped_since = None
             elif self._stopped_since is None:
                 self._stopped_since = now
@@ -249,8 +294,9 @@ class Worker:
 
     def _heard(self, message: FromWorker) -> None:
         match message:
-            case Pong():
+            case Pong(batches=batches, batched=batched):
                 self._ponged = self._around.clock()
+                self._batches, self._batched = batches, batched
                 return
             case Progress(state=state) if self.loading and state in _LADDER[1:-1]:
                 self._climb(state)
@@ -260,8 +306,8 @@ class Worker:
                 self._ponged = self._around.clock()
                 self._climb(State.SERVING)
                 log.info(
-                    "worker %d of generation %d is ready (%.2f s)",
-                    self.id, self.spec.generation, self._load_s,
+                    "worker %d of %s, generation %d is ready (%.2f s)",
+                    self.id, self.spec.deployment, self.spec.generation, self._load_s,
                 )  # fmt: skip
                 for warning in message.warnings:
                     self._note(warning)
@@ -277,9 +323,7 @@ class Worker:
         self._on_change()
 
     def _ended(self, how: str) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            self._socket.unlink()
-        shutil.rmtree(self._files, ignore_errors=True)
+        run_dir.clear(self._folder)
         if self.state is State.DRAINING:
             self._become(State.STOPPED)
         elif not self.retired and self.state is not State.FAILED:
@@ -296,7 +340,7 @@ class Worker:
 
     def _note(self, text: str) -> None:
         for line in text.splitlines():
-            self._around.logs.worker_line(self.id, self.spec.generation, escape(line))
+            self._around.logs.worker_line(self.spec, self.id, escape(line))
 
     def _climb(self, goal: State) -> None:
         for step in _LADDER[_LADDER.index(self.state) + 1 : _LADDER.index(goal) + 1]:

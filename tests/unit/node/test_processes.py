@@ -30,10 +30,14 @@ def test_an_exit_is_told_in_words(code: int, oom: bool, words: str) -> None:
 
 def test_a_child_gets_the_environment_without_the_secret() -> None:
     environ = {"PATH": "/bin", "TOKEN": "s3cret", "OTHER": "not s3cret"}
-    assert child_env(environ, tag="n/w1", secret="s3cret") == {
-        "PATH": "/bin", "OTHER": "not s3cret", "PYTHONUNBUFFERED": "1", "MODELCLOUD_CHILD": "n/w1",
-    }  # fmt: skip
-    assert child_env({"EMPTY": ""}, tag="", secret="")["EMPTY"] == ""
+    assert child_env(environ, tag="n/w1", secret="s3cret", variables={"A": "b"}) == {
+        "PATH": "/bin",
+        "OTHER": "not s3cret",
+        "A": "b",
+        "PYTHONUNBUFFERED": "1",
+        "MODELCLOUD_CHILD": "n/w1",
+    }
+    assert child_env({"EMPTY": ""}, tag="", secret="", variables={})["EMPTY"] == ""
 
 
 def test_a_stopped_process_is_told_from_a_running_one() -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -86,3 +87,15 @@ def test_a_parent_whose_path_is_too_long_for_sockets_is_passed_over(
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(deep))
     with RunDir() as run_dir:
         assert len(str(run_dir.path / "w1000000.sock")) < 108
+
+
+def test_it_lies_in_the_folder_that_is_preferred_if_sockets_can(parent: Path) -> None:
+    """A path that leaves room for sockets which a model's libraries make in its own folder."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as short, RunDir(Path(short)) as run_dir:
+        assert run_dir.path.parent == Path(short)
+        assert len(str(run_dir.path / "w1000000/files/pymp-xxxxxxxx/listener-xxxxxxxx")) < 108
+    deep = parent / ("d" * 40)
+    for folder in (deep, Path("/proc/self"), parent / "nowhere"):
+        with RunDir(folder) as run_dir:
+            assert run_dir.path.parent == parent
+    assert list(parent.iterdir()) == []
