@@ -11,38 +11,42 @@ Rules the strategies share:
 - Whatever is wrong, the way out is the serving generation at full strength.
 
 `blue_green` and `recreate` go clearing → loading → switching, and differ in how many workers the
-serving generation keeps meanwhile: all or none. `rolling` goes shifting, both routed. From any of
-them `reverting` leads back. With nothing serving, every strategy is `blue_green`.
+serving generation keeps meanwhile: all or none. `canary` is `blue_green` with watching before the
+switch. `rolling` goes shifting, both routed. From any of them `reverting` leads back. With nothing
+serving, every strategy is `blue_green`.
+
+The number of replicas may be another one at each decision; a phase rests on the one it is given.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 from msgspec.structs import replace
 
+from modelcloud.rollout import counts, wishes
+from modelcloud.rollout.canary import Answers, broken_limit, summary
 from modelcloud.rollout.records import RolloutState
-from modelcloud.rollout.snapshot import Flight, Outcome, Phase, ServiceSnapshot
-from modelcloud.types import (
-    Desired,
-    GenerationSpec,
-    GenerationWish,
-    Observed,
-    State,
-    Strategy,
-    WorkerView,
+from modelcloud.rollout.snapshot import (
+    DeploymentSnapshot,
+    Flight,
+    Outcome,
+    Phase,
+    doubles,
+    target_shape,
 )
+from modelcloud.types import Desired, GenerationWish, Observed, State, Strategy
 
 #: Granted beyond what the engine itself allows a load or a drain, so that its reason comes first.
 MARGIN_S = 30.0
 #: From the new route table to the last gateway's acknowledgement.
 SWITCH_S = 30.0
 
-_LEAVING = (State.DRAINING, State.STOPPED, State.FAILED)
-_STEPS = (State.PENDING, State.FETCHING, State.BUILDING_ENV, State.LOADING, State.WARMING,
-          State.CHECKING, State.SERVING)  # fmt: skip
-_PERCENT = dict(zip(_STEPS, (0, 5, 10, 20, 60, 80, 95), strict=True))
+#: Longest preparation of a generation. A guard: engines have shorter limits of their own.
+PREPARE_S = 6 * 3600.0
+#: Of a canary's way, the part up to its first step, and from there to the switch.
+_CANARY_PERCENT = (45, counts.READY_PERCENT)
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,7 +70,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     wake_at: float | None = None
 
 
-def supersedable(snapshot: ServiceSnapshot, observed: Observed) -> bool:
+def supersedable(snapshot: DeploymentSnapshot, observed: Observed) -> bool:
     """Whether no request can have been answered by the rollout's target yet.
 
     Up to then a newer rollout takes its place at once. Beyond, it is finished first (or fails, and
@@ -79,49 +83,73 @@ def supersedable(snapshot: ServiceSnapshot, observed: Observed) -> bool:
     return (
         flight.phase is Phase.SHIFTING
         and target not in observed.routed
-        and not _ready(observed, target)
+        and not counts.ready(observed, target)
     )
 
 
-def is_warm(snapshot: ServiceSnapshot, observed: Observed) -> bool:
+def is_warm(snapshot: DeploymentSnapshot, observed: Observed) -> bool:
     """Whether the previous generation could be switched in as it stands."""
     return (
         snapshot.previous is not None
         and snapshot.keep_warm_until is not None
         and snapshot.previous.generation not in observed.failures
-        and _ready(observed, snapshot.previous.generation) >= snapshot.replicas
+        and counts.ready(observed, snapshot.previous.generation) >= snapshot.replicas
     )
+
+
+def is_bare(snapshot: DeploymentSnapshot, observed: Observed) -> bool:
+    """Whether neither what serves nor a candidate has a worker, and none of them failed."""
+    flight = snapshot.flight
+    specs = [snapshot.serving, flight.target if flight else None]
+    known = {spec.generation for spec in specs if spec is not None}
+    there = {worker.generation for worker in observed.workers} | observed.failures.keys()
+    return not known & there
 
 
 # ---- decisions
 
 
-def decide(snapshot: ServiceSnapshot, observed: Observed, now: float) -> Decision:
-    """What to want of a service now."""
+def decide(
+    snapshot: DeploymentSnapshot,
+    observed: Observed,
+    now: float,
+    answers: Answers | None = None,
+    bounds: Sequence[float] = (),
+) -> Decision:
+    """What to want of a deployment now.
+
+    Args:
+        snapshot: the facts that were kept.
+        observed: what the engine sees.
+        now: monotonic seconds.
+        answers: what the rollout's target has answered so far; None: nobody has counted.
+        bounds: upper bounds, in seconds, of the buckets in `answers`.
+    """
     flight = snapshot.flight
     if flight is None:
-        return _steady(snapshot, now)
+        return _steady(snapshot, observed, now)
     if flight.recalled and flight.phase is not Phase.REVERTING:
         return _give_up(snapshot, flight, observed, now, flight.reason)
+    if flight.phase is Phase.WATCHING:
+        return _watching(snapshot, flight, observed, now, answers, bounds)
     return _PHASES[flight.phase](snapshot, flight, observed, now)
 
 
-def _steady(s: ServiceSnapshot, now: float) -> Decision:
-    wishes = []
-    if s.serving is not None:
-        wishes.append(_serve(s.serving, s.replicas))
-    warm_until = s.keep_warm_until
-    if s.previous is not None and warm_until is not None and now < warm_until:
-        wishes.append(_hold(s.previous, s.replicas))
-        return Decision(desired=_desired(s, *wishes), wake_at=warm_until)
-    return Decision(desired=_desired(s, *wishes))
+def _steady(s: DeploymentSnapshot, o: Observed, now: float) -> Decision:
+    serving = [] if s.serving is None else [wishes.serve(s.serving, s.replicas)]
+    if s.previous is None or s.keep_warm_until is None or now >= s.keep_warm_until:
+        return Decision(desired=wishes.desired(s, *serving))
+    return Decision(
+        desired=wishes.desired(s, *serving, *wishes.linger(s, o, s.previous)),
+        wake_at=s.keep_warm_until,
+    )
 
 
-def _clearing(s: ServiceSnapshot, f: Flight, o: Observed, now: float) -> Decision:
+def _clearing(s: DeploymentSnapshot, f: Flight, o: Observed, now: float) -> Decision:
     keeps = {f.target.generation}
-    if s.serving is not None and f.strategy.name is Strategy.BLUE_GREEN:
+    if s.serving is not None and doubles(f.strategy):
         keeps.add(s.serving.generation)
-    others = sum(w.generation not in keeps or w.state in _LEAVING for w in o.workers)
+    others = sum(w.generation not in keeps or w.state in counts.LEAVING for w in o.workers)
     if not others:
         return _loading(s, replace(f, phase=Phase.LOADING, since=now), o, now)
     deadline = f.since + s.drain_s + MARGIN_S
@@ -129,7 +157,7 @@ def _clearing(s: ServiceSnapshot, f: Flight, o: Observed, now: float) -> Decisio
         reason = f"{_workers(others)} did not stop in time"
         return _give_up(s, f, o, now, reason)
     return Decision(
-        desired=_desired(s, *_meanwhile(s, f, o)),
+        desired=wishes.desired(s, *_meanwhile(s, f, o)),
         flight=f,
         step=State.PENDING,
         note=f"waiting for {_workers(others)} to stop",
@@ -137,34 +165,109 @@ def _clearing(s: ServiceSnapshot, f: Flight, o: Observed, now: float) -> Decisio
     )
 
 
-def _loading(s: ServiceSnapshot, f: Flight, o: Observed, now: float) -> Decision:
-    target = f.target.generation
+def _loading(s: DeploymentSnapshot, f: Flight, o: Observed, now: float) -> Decision:
+    target, replicas = f.target.generation, target_shape(s).replicas
     if target in o.failures:
         return _give_up(s, f, o, now, o.failures[target])
-    ready = _ready(o, target)
-    if ready >= s.replicas:
+    ready = counts.ready(o, target)
+    if ready >= replicas:
+        if f.strategy.name is Strategy.CANARY:
+            return _watching(s, replace(f, phase=Phase.WATCHING, since=now), o, now)
         return _switching(s, replace(f, phase=Phase.SWITCHING, since=now), o, now)
-    deadline = f.since + f.target.load_timeout_s + MARGIN_S
+    f = counts.prepared(f, o, target, now)
+    deadline = f.since + (PREPARE_S if f.preparing else f.target.load_timeout_s + MARGIN_S)
     if now >= deadline:
-        return _give_up(s, f, o, now, _overdue(f, o, ready, s.replicas))
+        return _give_up(s, f, o, now, _overdue(f, o, ready, replicas))
+    percent = counts.percent(o, target, replicas)
+    if f.strategy.name is Strategy.CANARY:
+        percent = percent * _CANARY_PERCENT[0] // counts.READY_PERCENT
     return Decision(
-        desired=_desired(s, *_meanwhile(s, f, o), _hold(f.target, s.replicas)),
+        desired=wishes.desired(s, *_meanwhile(s, f, o), wishes.hold(f.target, replicas)),
         flight=f,
-        step=_step(o, target),
-        percent=_percent(o, target, s.replicas),
-        note=f"{_step(o, target).value}: {ready} of {s.replicas} ready",
+        step=counts.step(o, target),
+        percent=percent,
+        note=_note(o, target, f"{ready} of {replicas} ready"),
         wake_at=deadline,
     )
 
 
-def _switching(s: ServiceSnapshot, f: Flight, o: Observed, now: float) -> Decision:
-    wishes = [_serve(f.target, s.replicas)]
-    if s.serving is not None and f.strategy.name is Strategy.BLUE_GREEN:
-        wishes.append(_hold(s.serving, s.replicas))
-    desired = _desired(s, *wishes)
-    if _routed(o) == {f.target.generation}:
+def _watching(
+    s: DeploymentSnapshot,
+    f: Flight,
+    o: Observed,
+    now: float,
+    answers: Answers | None = None,
+    bounds: Sequence[float] = (),
+) -> Decision:
+    """One step of a canary: its share, then its time, then the next step or the switch.
+
+    The time and the counting begin when the gateways have acknowledged the share. It is over only
+    with all replicas ready, since the switch needs them (more may have been asked for meanwhile).
+    """
+    assert s.serving is not None
+    target, steps = f.target.generation, f.strategy.steps
+    replicas = target_shape(s).replicas
+    if target in o.failures:
+        return _give_up(s, f, o, now, o.failures[target])
+    ready = counts.ready(o, target)
+    if not ready:
+        return _give_up(s, f, o, now, "every new worker was lost as it was watched")
+    step = steps[f.step]
+    if not f.watched and o.percents.get(target) == step.percent:
+        f = replace(f, watched=True, since=now)
+    f, seen = _count(f, answers)
+    if reason := broken_limit(f.strategy, seen, bounds):
+        return _give_up(s, f, o, now, f"at {step.percent:g} % of the requests, {reason}")
+    deadline = f.since + (step.watch_s if f.watched else SWITCH_S)
+    if now >= deadline:
+        if not f.watched:
+            reason = f"its share of the requests was not acknowledged within {SWITCH_S:.0f} s"
+            return _give_up(s, f, o, now, reason)
+        if ready >= replicas:
+            verdict = f"{step.percent:g} %: {summary(f.strategy, seen, bounds)}"
+            f = replace(f, since=now, watched=False, baseline=None, verdict=verdict)
+            if f.step + 1 == len(steps):
+                return _switching(s, replace(f, phase=Phase.SWITCHING), o, now)
+            return _watching(s, replace(f, step=f.step + 1), o, now, answers, bounds)
+        deadline = max(deadline, f.since + f.target.load_timeout_s + MARGIN_S)
+        if now >= deadline:
+            return _give_up(s, f, o, now, _overdue(f, o, ready, replicas))
+    low, high = _CANARY_PERCENT
+    share = f"{step.percent:g} % of the requests for {step.watch_s:g} s"
+    return Decision(
+        desired=wishes.desired(
+            s, wishes.serve(s.serving, s.replicas), wishes.share(f.target, replicas, step.percent)
+        ),
+        flight=f,
+        step=State.CHECKING,
+        percent=low + (high - low) * f.step // len(steps),
+        note=_after(f, f"step {f.step + 1} of {len(steps)}: {share}"),
+        wake_at=deadline,
+    )
+
+
+def _count(f: Flight, answers: Answers | None) -> tuple[Flight, Answers]:
+    """The flight with where its step's counting begins, and the answers since then."""
+    if not f.watched or answers is None:
+        return f, Answers()
+    if f.baseline is None:
+        f = replace(f, baseline=answers)
+    elif answers.requests < f.baseline.requests:  # a gateway was lost, and its counts with it
+        f = replace(f, baseline=Answers())
+    return f, answers.since(f.baseline or Answers())
+
+
+def _switching(s: DeploymentSnapshot, f: Flight, o: Observed, now: float) -> Decision:
+    target, shape = f.target.generation, target_shape(s)
+    before = []
+    if s.serving is not None and doubles(f.strategy):
+        before = wishes.linger(s, o, s.serving)
+    desired = wishes.desired(
+        s, wishes.serve(f.target, shape.replicas), *before, dispatch=shape.dispatch
+    )
+    if counts.routed(o) == {target} and target not in o.percents:
         return _succeeded(desired, f)
-    if s.serving is not None and not _ready(o, f.target.generation):
+    if s.serving is not None and not counts.ready(o, target):
         return _give_up(s, f, o, now, "every new worker was lost as it was switched in")
     deadline = f.since + SWITCH_S
     if now >= deadline:
@@ -174,66 +277,69 @@ def _switching(s: ServiceSnapshot, f: Flight, o: Observed, now: float) -> Decisi
         desired=desired,
         flight=f,
         step=State.SERVING,
-        percent=_PERCENT[State.SERVING],
-        note="switching",
+        percent=counts.READY_PERCENT,
+        note=_after(f, "switching"),
         wake_at=deadline,
     )
 
 
-def _shifting(s: ServiceSnapshot, f: Flight, o: Observed, now: float) -> Decision:
+def _shifting(s: DeploymentSnapshot, f: Flight, o: Observed, now: float) -> Decision:
     assert s.serving is not None
-    target = f.target.generation
+    target, replicas = f.target.generation, target_shape(s).replicas
     if target in o.failures:
         return _give_up(s, f, o, now, o.failures[target])
-    ready = _ready(o, target)
-    new, old = _shift(s, f, o, into=target, out_of=s.serving.generation)
-    desired = _desired(s, _serve(s.serving, old), _share(f.target, new))
-    if ready >= s.replicas and _routed(o) == {target}:
+    ready = counts.ready(o, target)
+    new, old = counts.shift(s, f, o, into=target, out_of=s.serving.generation)
+    desired = wishes.desired(s, wishes.serve(s.serving, old), wishes.share(f.target, new))
+    if ready >= replicas and counts.routed(o) == {target}:
         return _succeeded(desired, f)
-    f = _progress(f, ready, now)
-    deadline = f.since + s.drain_s + f.target.load_timeout_s + MARGIN_S
+    f = counts.progress(counts.prepared(f, o, target, now), ready, now)
+    load_s = PREPARE_S if f.preparing else f.target.load_timeout_s
+    deadline = f.since + s.drain_s + load_s + MARGIN_S
     if now >= deadline:
-        return _give_up(s, f, o, now, _overdue(f, o, ready, s.replicas))
+        return _give_up(s, f, o, now, _overdue(f, o, ready, replicas))
     return Decision(
         desired=desired,
         flight=f,
-        step=_step(o, target),
-        percent=_percent(o, target, s.replicas),
-        note=f"{_step(o, target).value}: {ready} of {s.replicas} replaced",
+        step=counts.step(o, target),
+        percent=counts.percent(o, target, replicas),
+        note=_note(o, target, f"{ready} of {replicas} replaced"),
         wake_at=deadline,
     )
 
 
-def _give_up(s: ServiceSnapshot, f: Flight, o: Observed, now: float, reason: str) -> Decision:
+def _give_up(s: DeploymentSnapshot, f: Flight, o: Observed, now: float, reason: str) -> Decision:
     """Over at once where the serving generation was not touched, else by way of `reverting`."""
     f = replace(f, reason=reason)
-    untouched = f.strategy.name is Strategy.BLUE_GREEN and f.phase is not Phase.SWITCHING
+    untouched = doubles(f.strategy) and f.phase in (Phase.CLEARING, Phase.LOADING)
     if s.serving is None or untouched:
         return _reverted(s, f)
-    return _reverting(s, replace(f, phase=Phase.REVERTING, since=now, ready=0), o, now)
+    f = replace(f, phase=Phase.REVERTING, since=now, ready=0, preparing=False)
+    return _reverting(s, f, o, now)
 
 
-def _reverting(s: ServiceSnapshot, f: Flight, o: Observed, now: float) -> Decision:
+def _reverting(s: DeploymentSnapshot, f: Flight, o: Observed, now: float) -> Decision:
     assert s.serving is not None
     old, new = s.serving.generation, f.target.generation
-    wishes = [_serve(s.serving, s.replicas)]
-    if f.strategy.name is not Strategy.BLUE_GREEN:
-        back, stay = _shift(s, f, o, into=old, out_of=new)
-        wishes = [_serve(s.serving, back)]
+    wanted = [wishes.serve(s.serving, s.replicas)]
+    if not doubles(f.strategy):
+        back, stay = counts.shift(s, f, o, into=old, out_of=new)
+        wanted = [wishes.serve(s.serving, back)]
         if f.strategy.name is Strategy.ROLLING:
             # The new workers that came up stand in until the old ones are back.
-            wishes.append(_share(f.target, stay))
-    ready = _ready(o, old)
-    back_at_full = f.strategy.name is Strategy.BLUE_GREEN or ready >= s.replicas
-    if back_at_full and _routed(o) == {old}:
+            wanted.append(wishes.share(f.target, stay))
+    ready = counts.ready(o, old)
+    back_at_full = doubles(f.strategy) or ready >= s.replicas
+    if back_at_full and counts.routed(o) == {old}:
         return _reverted(s, f)
-    f = _progress(f, ready, now)
-    deadline = f.since + s.drain_s + s.serving.load_timeout_s + MARGIN_S
+    f = counts.progress(counts.prepared(f, o, old, now), ready, now)
+    load_s = PREPARE_S if f.preparing else s.serving.load_timeout_s
+    deadline = f.since + s.drain_s + load_s + MARGIN_S
     if now >= deadline:
         late = f"going back took too long ({ready} of {s.replicas} earlier workers are ready)"
         return _reverted(s, replace(f, reason=f"{f.reason}; {late}"))
     return Decision(
-        desired=_desired(s, *wishes),
+        desired=wishes.desired(s, *wanted),
         flight=f,
         note=f"going back: {f.reason}",
         wake_at=deadline,
@@ -250,17 +356,17 @@ def _succeeded(desired: Desired, f: Flight) -> Decision:
     )
 
 
-def _reverted(s: ServiceSnapshot, f: Flight) -> Decision:
-    wishes = () if s.serving is None else (_serve(s.serving, s.replicas),)
+def _reverted(s: DeploymentSnapshot, f: Flight) -> Decision:
+    wanted = () if s.serving is None else (wishes.serve(s.serving, s.replicas),)
     state = RolloutState.ROLLED_BACK if f.recalled else RolloutState.FAILED
     return Decision(
-        desired=_desired(s, *wishes),
+        desired=wishes.desired(s, *wanted),
         flight=f,
         outcome=Outcome(state, f.reason),
     )
 
 
-_PHASES: dict[Phase, Callable[[ServiceSnapshot, Flight, Observed, float], Decision]] = {
+_PHASES: dict[Phase, Callable[[DeploymentSnapshot, Flight, Observed, float], Decision]] = {
     Phase.CLEARING: _clearing,
     Phase.LOADING: _loading,
     Phase.SWITCHING: _switching,
@@ -269,91 +375,7 @@ _PHASES: dict[Phase, Callable[[ServiceSnapshot, Flight, Observed, float], Decisi
 }
 
 
-# ---- arithmetic
-
-
-def _shift(
-    s: ServiceSnapshot, f: Flight, o: Observed, *, into: int, out_of: int
-) -> tuple[int, int]:
-    """Workers to have of the incoming and of the outgoing generation while the numbers move.
-
-    The outgoing one gives up exactly what the incoming one's ready workers and `max_unavailable`
-    cover, its unready workers first, so that a crash-looping one can be updated away. The incoming
-    one gets the room that every process still there leaves below replicas + `max_surge`.
-    """
-    surge, unavailable = f.strategy.max_surge, f.strategy.max_unavailable
-    if f.strategy.name is Strategy.RECREATE:
-        surge, unavailable = 0, s.replicas
-    limit = s.replicas + surge
-    outgoing = max(0, s.replicas - unavailable - _ready(o, into))
-    if f.phase is Phase.REVERTING:  # no further worker of what is given up
-        outgoing = min(outgoing, _alive(o, out_of))
-    else:
-        outgoing = _fit(o, out_of, outgoing, limit)
-    leaving = len(o.workers) - _alive(o, into) - _alive(o, out_of)
-    room = limit - leaving - max(outgoing, _alive(o, out_of))
-    return max(0, min(s.replicas, room)), outgoing
-
-
-def _fit(o: Observed, generation: int, wish: int, limit: int) -> int:
-    """`wish`, or fewer where starting more would bring all processes together over `limit`."""
-    alive = _alive(o, generation)
-    return min(wish, max(alive, limit - (len(o.workers) - alive)))
-
-
-def _progress(f: Flight, ready: int, now: float) -> Flight:
-    return replace(f, ready=ready, since=now) if ready > f.ready else f
-
-
-def _ready(o: Observed, generation: int) -> int:
-    return sum(w.generation == generation and w.state is State.SERVING for w in o.workers)
-
-
-def _routed(o: Observed) -> set[int]:
-    return {generation for generation, workers in o.routed.items() if workers}
-
-
-def _alive(o: Observed, generation: int) -> int:
-    return len(_coming(o, generation))
-
-
-def _coming(o: Observed, generation: int) -> list[WorkerView]:
-    return [w for w in o.workers if w.generation == generation and w.state not in _LEAVING]
-
-
-def _step(o: Observed, generation: int) -> State:
-    """The step of the worker furthest behind; `serving` is said only once all of it is routed."""
-    steps = [w.state for w in _coming(o, generation) if w.state is not State.SERVING]
-    if steps:
-        return min(steps, key=_STEPS.index)
-    return State.CHECKING if _ready(o, generation) else State.PENDING
-
-
-def _percent(o: Observed, generation: int, replicas: int) -> int:
-    done = sum(_PERCENT[w.state] for w in _coming(o, generation))
-    return min(done // max(replicas, 1), _PERCENT[State.SERVING])
-
-
-# ---- wishes
-
-
-def _desired(s: ServiceSnapshot, *wishes: GenerationWish) -> Desired:
-    return Desired(service=s.service, generations=wishes)
-
-
-def _serve(spec: GenerationSpec, replicas: int) -> GenerationWish:
-    return GenerationWish(spec=spec, replicas=replicas, routed=True, restart=True)
-
-
-def _hold(spec: GenerationSpec, replicas: int) -> GenerationWish:
-    return GenerationWish(spec=spec, replicas=replicas, routed=False, restart=False)
-
-
-def _share(spec: GenerationSpec, replicas: int) -> GenerationWish:
-    return GenerationWish(spec=spec, replicas=replicas, routed=True, restart=False)
-
-
-def _meanwhile(s: ServiceSnapshot, f: Flight, o: Observed) -> list[GenerationWish]:
+def _meanwhile(s: DeploymentSnapshot, f: Flight, o: Observed) -> list[GenerationWish]:
     """The serving generation while a candidate comes up.
 
     With `recreate` it stays routed with no worker, which lets requests wait instead of failing.
@@ -361,10 +383,21 @@ def _meanwhile(s: ServiceSnapshot, f: Flight, o: Observed) -> list[GenerationWis
     if s.serving is None:
         return []
     if f.strategy.name is Strategy.RECREATE:
-        return [_serve(s.serving, 0)]
+        return [wishes.serve(s.serving, 0)]
     # Short only where a recreate was superseded: what that one stopped must be gone first.
-    back = _fit(o, s.serving.generation, s.replicas, 2 * s.replicas)
-    return [_serve(s.serving, back)]
+    back = counts.fit(o, s.serving.generation, s.replicas, s.replicas + target_shape(s).replicas)
+    return [wishes.serve(s.serving, back)]
+
+
+# ---- words
+
+
+def _note(o: Observed, target: int, text: str) -> str:
+    return f"{counts.step(o, target).value}: {text}"
+
+
+def _after(f: Flight, text: str) -> str:
+    return f"{text} (before, at {f.verdict})" if f.verdict else text
 
 
 def _workers(count: int) -> str:
@@ -372,7 +405,9 @@ def _workers(count: int) -> str:
 
 
 def _overdue(f: Flight, o: Observed, ready: int, replicas: int) -> str:
-    step = _step(o, f.target.generation).value
+    step = counts.step(o, f.target.generation).value
+    if f.preparing:
+        return f"it was not prepared within {PREPARE_S:g} s (still {step})"
     return (
         f"{ready} of {replicas} workers were ready within {f.target.load_timeout_s:g} s "
         f"(the last one was still {step})"

@@ -1,6 +1,6 @@
 """What people see of a rollout: its record, kept from acceptance to long after its end.
 
-Must never: be read by the policy. Decisions rest on `policy.ServiceSnapshot`; this is the report.
+Must never: be read by the policy. Decisions rest on `DeploymentSnapshot`; this is the report.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from modelcloud.errors import ModelcloudError, Superseded, UpdateFailed
-from modelcloud.types import GenerationSpec, State, StrategySpec
+from modelcloud.types import Dispatch, GenerationSpec, Observed, State, StrategySpec
 
 LOG_LINES = 200
 LOG_LINE_CHARS = 2000
@@ -50,10 +50,26 @@ class WorkerStanding(msgspec.Struct, frozen=True, kw_only=True):
     state: State
 
 
+class Shape(msgspec.Struct, frozen=True, kw_only=True):
+    """What a deployment has beside its generation.
+
+    Attributes:
+        replicas: workers to have.
+        dispatch: how gateways choose among them.
+        keep_warm_s: how long the workers of the generation before stay after a switch.
+    """
+
+    replicas: int
+    dispatch: Dispatch = Dispatch()
+    keep_warm_s: float = 60.0
+
+
 class Rollout(msgspec.Struct, kw_only=True):
     """One rollout, its steps recorded.
 
     Attributes:
+        shape: what the deployment has with the target; None: what it has already.
+        deployment: key of the deployment, as in `GenerationSpec`.
         source: the generation that served when it started; None when nothing did.
         target: the generation it leads to.
         step: where the target generation stands; of an unsuccessful rollout, how far it came.
@@ -69,6 +85,8 @@ class Rollout(msgspec.Struct, kw_only=True):
     strategy: StrategySpec
     target: GenerationSpec
     accepted_at: float
+    shape: Shape | None = None
+    deployment: str = ""
     source: GenerationSpec | None = None
     state: RolloutState = RolloutState.PENDING
     step: State = State.PENDING
@@ -89,6 +107,17 @@ class Rollout(msgspec.Struct, kw_only=True):
         line = line.rstrip("\r\n")
         self.log.append(line if len(line) <= LOG_LINE_CHARS else line[: LOG_LINE_CHARS - 1] + "…")
 
+    def look_at(self, observed: Observed) -> None:
+        """Take down how the workers of source and target stand."""
+        versions = {spec.generation: spec.version for spec in (self.source, self.target) if spec}
+        self.workers = tuple(
+            WorkerStanding(
+                id=w.id, generation=w.generation, version=versions[w.generation], state=w.state
+            )
+            for w in observed.workers
+            if w.generation in versions
+        )
+
     def error(self) -> ModelcloudError | None:
         """What to tell who asked for it: nothing on success, or while it is not finished."""
         if self.state is RolloutState.FAILED:
@@ -102,6 +131,7 @@ class Rollout(msgspec.Struct, kw_only=True):
         return {
             "id": self.id,
             "service": self.service,
+            "deployment": self.deployment,
             "kind": self.kind.value,
             "state": self.state.value,
             "step": self.step.value,

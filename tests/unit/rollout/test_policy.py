@@ -7,10 +7,12 @@ from msgspec.structs import replace
 
 from modelcloud.errors import InvalidInput
 from modelcloud.rollout import policy, snapshot
+from modelcloud.rollout.canary import Answers
 from modelcloud.rollout.policy import MARGIN_S, SWITCH_S, Decision, decide
 from modelcloud.rollout.records import RolloutState
-from modelcloud.rollout.snapshot import Flight, Outcome, Phase, ServiceSnapshot
+from modelcloud.rollout.snapshot import DeploymentSnapshot, Flight, Outcome, Phase
 from modelcloud.types import (
+    CanaryStep,
     GenerationSpec,
     Observed,
     State,
@@ -22,6 +24,13 @@ from modelcloud.types import (
 BLUE_GREEN = StrategySpec()
 RECREATE = StrategySpec(name=Strategy.RECREATE)
 ROLLING = StrategySpec(name=Strategy.ROLLING)
+CANARY = StrategySpec(
+    name=Strategy.CANARY,
+    steps=(CanaryStep(5, 60), CanaryStep(50, 30)),
+    max_error_rate=0.1,
+    max_p99_ms=100,
+    min_requests=20,
+)
 SURGE = StrategySpec(name=Strategy.ROLLING, max_surge=1, max_unavailable=0)
 
 LETTERS = {
@@ -48,7 +57,12 @@ def spec(generation: int) -> GenerationSpec:
     )
 
 
-def seen(workers: str, routed: str = "", failed: dict[int, str] | None = None) -> Observed:
+def seen(
+    workers: str,
+    routed: str = "",
+    failed: dict[int, str] | None = None,
+    percents: dict[int, float] | None = None,
+) -> Observed:
     """`seen("1:SS 2:pl", "1")`: two ready workers of generation 1, which is routed; two coming."""
     views = []
     for part in workers.split():
@@ -61,6 +75,7 @@ def seen(workers: str, routed: str = "", failed: dict[int, str] | None = None) -
         ),
         routed={int(generation): (1,) for generation in routed.split()},
         failures=failed or {},
+        percents=percents or {},
     )
 
 
@@ -72,10 +87,10 @@ def flying(
     replicas: int = 2,
     ready: int = 0,
     reason: str = "",
-) -> ServiceSnapshot:
+) -> DeploymentSnapshot:
     """On the way to generation 2, in this phase since moment 0."""
-    return ServiceSnapshot(
-        service="fib",
+    return DeploymentSnapshot(
+        deployment="fib",
         replicas=replicas,
         serving=spec(serving) if serving else None,
         flight=Flight(
@@ -85,15 +100,19 @@ def flying(
 
 
 def wishes(decision: Decision) -> str:
-    """`"1:2R* 2:2"`: two of 1, routed (R) and restarted (*), two of 2 that are neither."""
+    """`"1:2R* 2:2"`: two of 1, routed (R) and restarted (*), two of 2 that are neither.
+
+    `"2:2R@5"`: with 5 % of the requests.
+    """
     return " ".join(
         f"{w.spec.generation}:{w.replicas}{'R' * w.routed}{'*' * w.restart}"
+        + ("" if w.percent is None else f"@{w.percent:g}")
         for w in decision.desired.generations
     )
 
 
 CLEARING, LOADING, SWITCHING = Phase.CLEARING, Phase.LOADING, Phase.SWITCHING
-SHIFTING, REVERTING = Phase.SHIFTING, Phase.REVERTING
+SHIFTING, REVERTING, WATCHING = Phase.SHIFTING, Phase.REVERTING, Phase.WATCHING
 
 
 @pytest.mark.parametrize(
@@ -113,6 +132,21 @@ SHIFTING, REVERTING = Phase.SHIFTING, Phase.REVERTING
         (BLUE_GREEN, SWITCHING, seen("1:SS 2:lp", "1"), "1:2R*", None),  # all new ones lost
         (BLUE_GREEN, SWITCHING, seen("1:SS 2:lp", ""), "1:2R*", REVERTING),
         (BLUE_GREEN, REVERTING, seen("1:SS 2:dd", "2"), "1:2R*", REVERTING),
+        (BLUE_GREEN, SWITCHING, seen("1:S 2:SS", "1"), "2:2R* 1:1", SWITCHING),  # none is started
+        (BLUE_GREEN, SWITCHING, seen("2:SS", ""), "2:2R*", SWITCHING),
+        # canary: as blue_green, and between loading and switching a share of the requests
+        (CANARY, CLEARING, seen("1:SS 9:S", "1"), "1:2R*", CLEARING),
+        (CANARY, LOADING, seen("1:SS 2:Sl", "1"), "1:2R* 2:2", LOADING),
+        (CANARY, LOADING, seen("1:SS 2:SS", "1"), "1:2R* 2:2R@5", WATCHING),
+        (CANARY, LOADING, seen("1:SS 2:S", "1", {2: "no"}), "1:2R*", None),
+        (CANARY, WATCHING, seen("1:SS 2:SS", "1 2", percents={2: 5}), "1:2R* 2:2R@5", WATCHING),
+        (CANARY, WATCHING, seen("1:SS 2:S", "1 2", {2: "no"}), "1:2R*", REVERTING),
+        (CANARY, WATCHING, seen("1:SS 2:lp", "1 2"), "1:2R*", REVERTING),  # all new ones lost
+        (CANARY, WATCHING, seen("1:SS 2:S", "1", {2: "no"}), "1:2R*", None),  # never answered
+        (CANARY, SWITCHING, seen("1:SS 2:SS", "1 2", percents={2: 50}), "2:2R* 1:2", SWITCHING),
+        (CANARY, SWITCHING, seen("1:l 2:SS", "2", percents={2: 50}), "2:2R* 1:1", SWITCHING),
+        (CANARY, REVERTING, seen("1:SS 2:dd", "1 2", percents={2: 5}), "1:2R*", REVERTING),
+        (CANARY, REVERTING, seen("1:SS 2:dd", "1"), "1:2R*", None),
         # recreate: nothing of the new before the last of the old is gone; requests wait meanwhile
         (RECREATE, CLEARING, seen("1:SS", "1"), "1:0R*", CLEARING),
         (RECREATE, CLEARING, seen("1:d", ""), "1:0R*", CLEARING),
@@ -143,6 +177,15 @@ SHIFTING, REVERTING = Phase.SHIFTING, Phase.REVERTING
         (SURGE, SHIFTING, seen("1:S 2:S", "1 2"), "1:1R* 2:2R", SHIFTING),
         (SURGE, SHIFTING, seen("1:S 2:SS", "1 2"), "1:0R* 2:2R", SHIFTING),
         (SURGE, REVERTING, seen("1:l 2:S", "2"), "1:2R* 2:1R", REVERTING),
+        # more or fewer replicas than there were
+        (BLUE_GREEN, CLEARING, seen("1:SSS", "1"), "1:2R* 2:2", LOADING),
+        (BLUE_GREEN, CLEARING, seen("1:SSd", "1"), "1:2R*", CLEARING),
+        (BLUE_GREEN, LOADING, seen("1:SSS 2:SSS", "1"), "2:2R* 1:2", SWITCHING),
+        (BLUE_GREEN, REVERTING, seen("1:S 2:d", "2"), "1:2R*", REVERTING),
+        (ROLLING, SHIFTING, seen("1:SSSS 2:S", "1 2"), "1:0R* 2:1R", SHIFTING),
+        (ROLLING, SHIFTING, seen("2:SSS", "2"), "1:0R* 2:2R", None),
+        (ROLLING, REVERTING, seen("1:S 2:SSS", "1 2"), "1:1R* 2:0R", REVERTING),
+        (RECREATE, LOADING, seen("2:SSS", ""), "2:2R*", SWITCHING),
     ],
 )  # fmt: skip
 def test_each_phase_wants_what_its_strategy_allows(
@@ -158,7 +201,7 @@ def test_each_phase_wants_what_its_strategy_allows(
         assert decision.flight.phase is next_phase
 
 
-@pytest.mark.parametrize("strategy", [BLUE_GREEN, RECREATE])
+@pytest.mark.parametrize("strategy", [BLUE_GREEN, RECREATE, CANARY])
 def test_a_switch_is_done_when_only_the_new_generation_is_acknowledged(
     strategy: StrategySpec,
 ) -> None:
@@ -203,6 +246,7 @@ def test_a_failed_first_rollout_leaves_nothing_wanted() -> None:
         (BLUE_GREEN, CLEARING, seen("1:SS 9:d", "1"), 30 + MARGIN_S, "did not stop"),
         (BLUE_GREEN, LOADING, seen("1:SS 2:Sw", "1"), 100 + MARGIN_S, "still warming"),
         (BLUE_GREEN, SWITCHING, seen("1:SS 2:SS", "1"), SWITCH_S, "not acknowledged"),
+        (CANARY, WATCHING, seen("1:SS 2:SS", "1"), SWITCH_S, "share of the requests was not"),
         (RECREATE, CLEARING, seen("1:d", ""), 30 + MARGIN_S, "did not stop"),
         (RECREATE, LOADING, seen("2:ll", ""), 100 + MARGIN_S, "0 of 2 workers were ready"),
         (ROLLING, SHIFTING, seen("1:S 2:l", "1"), 130 + MARGIN_S, "still loading"),
@@ -256,8 +300,8 @@ def test_one_replica_rolls_by_going_before_coming() -> None:
 
 
 def test_the_previous_generation_stays_warm_until_its_time_and_no_longer() -> None:
-    facts = ServiceSnapshot(
-        service="fib", replicas=2, serving=spec(2), previous=spec(1), keep_warm_until=60
+    facts = DeploymentSnapshot(
+        deployment="fib", replicas=2, serving=spec(2), previous=spec(1), keep_warm_until=60
     )
     warm = decide(facts, seen("1:SS 2:SS", "2"), 59)
     assert (wishes(warm), warm.wake_at) == ("2:2R* 1:2", 60)
@@ -265,12 +309,12 @@ def test_the_previous_generation_stays_warm_until_its_time_and_no_longer() -> No
     assert (wishes(cold), cold.wake_at) == ("2:2R*", None)
 
 
-@pytest.mark.parametrize("strategy", [BLUE_GREEN, ROLLING, RECREATE])
+@pytest.mark.parametrize("strategy", [BLUE_GREEN, ROLLING, RECREATE, CANARY])
 def test_rollback_to_a_warm_generation_is_one_switch_whatever_the_strategy(
     strategy: StrategySpec,
 ) -> None:
-    facts = ServiceSnapshot(
-        service="fib", replicas=2, serving=spec(2), previous=spec(1), keep_warm_until=60
+    facts = DeploymentSnapshot(
+        deployment="fib", replicas=2, serving=spec(2), previous=spec(1), keep_warm_until=60
     )
     observed = seen("1:SS 2:SS", "2")
     assert policy.is_warm(facts, observed)
@@ -281,18 +325,19 @@ def test_rollback_to_a_warm_generation_is_one_switch_whatever_the_strategy(
 
 
 def test_an_update_gives_up_the_warm_generation_before_its_candidate_starts() -> None:
-    facts = ServiceSnapshot(
-        service="fib", replicas=2, serving=spec(2), previous=spec(1), keep_warm_until=60
+    facts = DeploymentSnapshot(
+        deployment="fib", replicas=2, serving=spec(2), previous=spec(1), keep_warm_until=60
     )
     facts = snapshot.start(facts, spec(3), BLUE_GREEN, 10)
     assert wishes(decide(facts, seen("1:SS 2:SS", "2"), 10)) == "2:2R*"
     assert wishes(decide(facts, seen("2:SS", "2"), 10)) == "2:2R* 3:2"
 
 
-def test_only_blue_green_leaves_a_warm_generation_and_failure_changes_nothing() -> None:
+def test_only_doubling_strategies_leave_a_warm_generation_and_failure_changes_nothing() -> None:
     done = Outcome(RolloutState.SUCCEEDED)
     after = snapshot.finish(flying(BLUE_GREEN, SWITCHING), done, 5)
     assert (after.serving, after.previous, after.keep_warm_until) == (spec(2), spec(1), 65)
+    assert snapshot.finish(flying(CANARY, SWITCHING), done, 5).keep_warm_until == 65
     after = snapshot.finish(flying(RECREATE, SWITCHING), done, 5)
     assert (after.serving, after.previous, after.keep_warm_until) == (spec(2), spec(1), None)
     after = snapshot.finish(flying(ROLLING, SHIFTING), Outcome(RolloutState.FAILED, "no"), 5)
@@ -305,6 +350,7 @@ def test_only_blue_green_leaves_a_warm_generation_and_failure_changes_nothing() 
         (BLUE_GREEN, CLEARING, seen("1:SS 9:d", "1"), True),
         (BLUE_GREEN, LOADING, seen("1:SS 2:Sl", "1"), True),
         (BLUE_GREEN, SWITCHING, seen("1:SS 2:SS", "1"), False),
+        (CANARY, WATCHING, seen("1:SS 2:SS", "1"), False),
         (RECREATE, LOADING, seen("2:Sl", ""), True),
         (ROLLING, SHIFTING, seen("1:S 2:l", "1"), True),
         (ROLLING, SHIFTING, seen("1:S 2:S", "1"), False),
@@ -323,6 +369,7 @@ def test_a_rollout_gives_way_only_while_its_target_cannot_have_answered(
     [
         (BLUE_GREEN, LOADING, seen("1:SS 2:ll", "1"), "1:2R*", True),
         (BLUE_GREEN, SWITCHING, seen("1:SS 2:SS", "1 2"), "1:2R*", False),
+        (CANARY, WATCHING, seen("1:SS 2:SS", "1 2", percents={2: 5}), "1:2R*", False),
         (RECREATE, LOADING, seen("2:ll", ""), "1:0R*", False),
         (ROLLING, SHIFTING, seen("1:S 2:S", "1 2"), "1:1R* 2:0R", False),
     ],
@@ -349,6 +396,134 @@ def test_percent_and_step_follow_the_workers() -> None:
     ]  # fmt: skip
     percents = [percent for _, percent in shown]
     assert percents == sorted(set(percents))
+
+
+# ---- preparing
+
+
+@pytest.mark.parametrize("strategy", [BLUE_GREEN, CANARY, RECREATE])
+def test_a_load_has_its_whole_time_once_its_generation_is_prepared(strategy: StrategySpec) -> None:
+    facts = flying(strategy, LOADING)
+    preparing = replace(seen("", ""), preparing={2: State.BUILDING_ENV})
+    first = decide(facts, preparing, 1)
+    assert (first.step, first.note) == (State.BUILDING_ENV, "building_env: 0 of 2 ready")
+    assert first.percent > 0
+    late = decide(replace(facts, flight=first.flight), preparing, 5000)
+    assert late.outcome is None
+    assert late.flight == first.flight
+    done = decide(replace(facts, flight=late.flight), seen("2:pp", ""), 5001)
+    assert done.wake_at == 5001 + 100 + MARGIN_S
+    never = decide(replace(facts, flight=first.flight), preparing, 1 + policy.PREPARE_S)
+    assert never.flight is not None
+    assert "not prepared" in never.flight.reason
+
+
+def test_a_preparation_that_fails_is_a_candidate_that_fails() -> None:
+    decision = decide(flying(BLUE_GREEN, LOADING), seen("1:SS", "1", {2: "no such package"}), 1)
+    assert decision.outcome == Outcome(RolloutState.FAILED, "no such package")
+
+
+# ---- canary
+
+BOUNDS = (0.01, 0.1, 1.0)
+WATCHED = seen("1:SS 2:SS", "1 2", percents={2: 5})
+
+
+def answered(requests: int, errors: int = 0, *buckets: int) -> Answers:
+    return Answers(requests=requests, errors=errors, buckets=buckets or (requests, 0, 0, 0))
+
+
+def watching(since: float = 0, **changes: object) -> DeploymentSnapshot:
+    facts = flying(CANARY, WATCHING)
+    assert facts.flight is not None
+    return replace(facts, flight=replace(facts.flight, since=since, **changes))
+
+
+def test_a_steps_time_begins_when_its_share_is_acknowledged() -> None:
+    waiting = decide(watching(), seen("1:SS 2:SS", "1"), 10, answered(7), BOUNDS)
+    assert waiting.flight is not None
+    assert (waiting.flight.watched, waiting.wake_at) == (False, SWITCH_S)
+    begun = decide(watching(), WATCHED, 10, answered(7), BOUNDS)
+    assert begun.flight is not None
+    assert (begun.flight.watched, begun.flight.baseline) == (True, answered(7))
+    assert begun.wake_at == 70
+    again = decide(replace(watching(), flight=begun.flight), WATCHED, 11, answered(9), BOUNDS)
+    assert again.flight == begun.flight
+
+
+def test_each_step_is_judged_by_its_own_answers_and_the_last_leads_to_the_switch() -> None:
+    facts = watching(watched=True, baseline=answered(1000, 900))
+    good = answered(1040, 901)
+    assert decide(facts, WATCHED, 59, good, BOUNDS).wake_at == 60
+    second = decide(facts, WATCHED, 60, good, BOUNDS)
+    assert wishes(second) == "1:2R* 2:2R@50"
+    assert second.note == (
+        "step 2 of 2: 50 % of the requests for 30 s "
+        "(before, at 5 %: 40 answers, 2.5% errors, p99 9.9 ms)"
+    )
+    assert second.flight is not None
+    assert (second.flight.step, second.flight.watched, second.flight.baseline) == (1, False, None)
+    half = seen("1:SS 2:SS", "1 2", percents={2: 50})
+    begun = decide(replace(facts, flight=second.flight), half, 62, good, BOUNDS)
+    last = decide(replace(facts, flight=begun.flight), half, 92, answered(2000, 950), BOUNDS)
+    assert wishes(last) == "2:2R* 1:2"
+    percents = [second.percent, begun.percent, last.percent]
+    assert percents == sorted(percents)
+    assert decide(facts, WATCHED, 1, good, BOUNDS).percent < percents[0]
+
+
+@pytest.mark.parametrize(
+    ("answers", "reason"),
+    [
+        (answered(20, 3), "15.0% of 20 answers were errors (the limit is 10.0%)"),
+        (answered(100, 0, 0, 98, 2, 0), "the 99th percentile of 100 answers was 550 ms"),
+        (answered(100, 0, 0, 0, 0, 100), "was 1e+03 ms (the limit is 100 ms)"),
+    ],
+)
+def test_a_broken_limit_leads_back_at_once(answers: Answers, reason: str) -> None:
+    decision = decide(watching(watched=True, baseline=answered(0)), WATCHED, 1, answers, BOUNDS)
+    assert wishes(decision) == "1:2R*"
+    assert decision.flight is not None
+    assert decision.flight.phase is REVERTING
+    assert decision.flight.reason.startswith("at 5 % of the requests, ")
+    assert reason in decision.flight.reason
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [None, answered(19, 19), answered(100, 10), answered(100, 0, 99, 1, 0, 0)],
+    ids=["nobody counts", "too few to judge", "at the error limit", "below the p99 limit"],
+)
+def test_a_limit_that_is_not_exceeded_lets_a_step_pass_by_time(answers: Answers | None) -> None:
+    facts = watching(watched=True, baseline=answered(0))
+    assert wishes(decide(facts, WATCHED, 59, answers, BOUNDS)) == "1:2R* 2:2R@5"
+    assert wishes(decide(facts, WATCHED, 60, answers, BOUNDS)) == "1:2R* 2:2R@50"
+
+
+def test_counts_that_a_lost_gateway_took_with_it_are_begun_anew() -> None:
+    facts = watching(watched=True, baseline=answered(1000))
+    decision = decide(facts, WATCHED, 1, answered(30, 1), BOUNDS)
+    assert decision.flight is not None
+    assert decision.flight.baseline == Answers()
+    worse = decide(replace(facts, flight=decision.flight), WATCHED, 2, answered(40, 30), BOUNDS)
+    assert wishes(worse) == "1:2R*"
+
+
+def test_a_step_is_not_over_before_all_replicas_asked_for_meanwhile_are_ready() -> None:
+    facts = replace(watching(watched=True), replicas=3)
+    scaled = seen("1:SSS 2:SSl", "1 2", percents={2: 5})
+    decision = decide(facts, scaled, 60)
+    assert (wishes(decision), decision.wake_at) == ("1:3R* 2:3R@5", 100 + MARGIN_S)
+    late = decide(facts, scaled, 100 + MARGIN_S)
+    assert late.flight is not None
+    assert "2 of 3 workers were ready" in late.flight.reason
+    assert wishes(decide(facts, seen("1:SSS 2:SSS", "1 2", percents={2: 5}), 61)) == "1:3R* 2:3R@50"
+
+
+def test_the_first_generation_of_a_deployment_is_no_canary() -> None:
+    empty = DeploymentSnapshot(deployment="fib", replicas=2)
+    decision = decide(snapshot.start(empty, spec(1), CANARY, 0), seen("1:SS"), 1)
+    assert wishes(decision) == "1:2R*"
 
 
 @pytest.mark.parametrize(("surge", "unavailable"), [(0, 0), (-1, 1), (1, -1)])

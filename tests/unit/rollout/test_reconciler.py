@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from functools import wraps
 
 import pytest
 
@@ -13,6 +11,7 @@ from modelcloud.errors import Conflict, DeadlineExceeded, NotFound, Superseded, 
 from modelcloud.rollout.reconciler import Reconciler
 from modelcloud.rollout.records import Kind, Rollout, RolloutState
 from modelcloud.types import GenerationSpec, State, Strategy, StrategySpec
+from support.loops import on_a_loop
 
 ROLLING = StrategySpec(name=Strategy.ROLLING)
 RECREATE = StrategySpec(name=Strategy.RECREATE)
@@ -71,14 +70,6 @@ class World:
 
     def routed(self) -> list[int]:
         return sorted(self.engine.observe("fib").routed)
-
-
-def on_a_loop(test: Callable[[], Coroutine[None, None, None]]) -> Callable[[], None]:
-    @wraps(test)
-    def run() -> None:
-        asyncio.run(test())
-
-    return run
 
 
 FULL = [State.SERVING] * 2

@@ -18,6 +18,7 @@ def record() -> Rollout:
     return Rollout(
         id="7",
         service="fib",
+        deployment="fib/3",
         kind=Kind.UPDATE,
         strategy=StrategySpec(),
         target=spec,
@@ -28,6 +29,7 @@ def record() -> Rollout:
 
 def test_its_json_names_generations_workers_and_times_but_no_folder() -> None:
     shown = json.loads(json.dumps(record().to_dict()))
+    assert (shown["service"], shown["deployment"]) == ("fib", "fib/3")
     assert shown["from"] is None
     assert shown["to"] == {"generation": 4, "version": 2}
     assert shown["workers"] == [{"id": 3, "generation": 4, "version": 2, "state": "loading"}]

@@ -16,7 +16,8 @@ from modelcloud.engines.fake import FakeEngine
 from modelcloud.errors import Conflict
 from modelcloud.rollout import policy
 from modelcloud.rollout.reconciler import Reconciler
-from modelcloud.rollout.records import Kind, Rollout, RolloutState
+from modelcloud.rollout.records import Kind, Rollout, RolloutState, Shape
+from modelcloud.rollout.snapshot import target_shape
 from modelcloud.types import GenerationSpec, Observed, State, Strategy, StrategySpec
 
 EVENTS = 250
@@ -30,6 +31,7 @@ class History:
     Args:
         crashes: workers that are ready die or hang too, not only candidates coming up.
         late: time passes in leaps, so that every deadline is missed now and then.
+        most: rollouts bring a number of replicas from 1 to this one; 0: they bring none.
     """
 
     def __init__(
@@ -40,10 +42,11 @@ class History:
         replicas: int,
         crashes: bool = False,
         late: bool = False,
+        most: int = 0,
     ) -> None:
+        self.most = most
         self.random = random.Random(seed)
         self.strategies = strategies
-        self.replicas = replicas
         self.crashes = crashes
         self.leaps = [0.1, 1, 10, 50] if late else [0.1]
         self.now = 0.0
@@ -71,7 +74,9 @@ class History:
             digest="",
             load_timeout_s=100,
         )
-        self.begun.append(self.reconciler.begin(spec, self.random.choice(self.strategies)))
+        strategy = self.random.choice(self.strategies)
+        shape = Shape(replicas=self.random.randint(1, self.most)) if self.most else None
+        self.begun.append(self.reconciler.begin(spec, strategy, shape=shape))
 
     def rollback(self) -> None:
         if self.reconciler.snapshot().flight is not None and self.random.random() < 0.7:
@@ -164,11 +169,14 @@ def check_end(history: History) -> None:
     if serving is None:
         assert not wanted
         return
-    assert history.engine.states(serving.generation) == [State.SERVING] * history.replicas
+    replicas = history.reconciler.snapshot().replicas
+    assert history.engine.states(serving.generation) == [State.SERVING] * replicas
     assert set(history.observed.routed) == {serving.generation}
     newest = history.begun[-1]
     if newest.state is RolloutState.SUCCEEDED:
         assert serving == newest.target
+    shapes = [r.shape for r in history.ended if r.state is RolloutState.SUCCEEDED and r.shape]
+    assert not shapes or replicas == shapes[-1].replicas
 
 
 def ready_and_routed(history: History) -> int:
@@ -254,6 +262,66 @@ def test_strategies_may_follow_one_another_whatever_fails_or_stalls(seed: int, l
         for _ in history.play():
             check_decisions_repeat(history)
             assert late or len(history.observed.workers) <= 4
+        await asyncio.sleep(0)
+        check_end(history)
+
+    asyncio.run(scenario())
+
+
+def fewer(history: History) -> int:
+    """The smaller number of replicas, of those there were and those that are to be."""
+    facts = history.reconciler.snapshot()
+    return min(facts.replicas, target_shape(facts).replicas)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_blue_green_keeps_all_answering_until_another_number_of_workers_takes_over(
+    seed: int,
+) -> None:
+    async def scenario() -> None:
+        history = History(seed, [BLUE_GREEN], replicas=2, most=4)
+        for _ in history.play():
+            check_decisions_repeat(history)
+            assert ready_and_routed(history) >= fewer(history)
+            assert len(history.observed.workers) <= 8
+        await asyncio.sleep(0)
+        check_end(history)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize(("surge", "unavailable"), [(0, 1), (1, 0), (2, 1), (0, 5)])
+def test_rolling_keeps_its_two_limits_towards_another_number_of_workers(
+    seed: int, surge: int, unavailable: int
+) -> None:
+    async def scenario() -> None:
+        strategy = StrategySpec(name=Strategy.ROLLING, max_surge=surge, max_unavailable=unavailable)
+        history = History(seed, [strategy], replicas=3, most=4)
+        for _ in history.play():
+            check_decisions_repeat(history)
+            ready = sum(w.state is State.SERVING for w in history.observed.workers)
+            assert ready >= fewer(history) - unavailable
+            assert len(history.observed.workers) <= 4 + surge
+        await asyncio.sleep(0)
+        check_end(history)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("seed", range(60))
+def test_a_rollout_that_succeeds_brings_its_number_of_workers_whatever_fails_or_stalls(
+    seed: int, late: bool
+) -> None:
+    async def scenario() -> None:
+        rolling = StrategySpec(name=Strategy.ROLLING, max_surge=1)
+        history = History(
+            seed, [BLUE_GREEN, RECREATE, rolling], replicas=2, crashes=True, late=late, most=4
+        )
+        for _ in history.play():
+            check_decisions_repeat(history)
+            assert late or len(history.observed.workers) <= 8
         await asyncio.sleep(0)
         check_end(history)
 
