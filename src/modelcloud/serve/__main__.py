@@ -10,11 +10,12 @@ import sys
 
 def main() -> int:
     """Read the settings that were left for this process, and serve."""
+    from modelcloud.config import ServeConfig
+    from modelcloud.node import handover
     from modelcloud.serve import app
-    from modelcloud.serve.launch import read_settings
 
     settings, *lifeline = map(int, sys.argv[1:])
-    return app.main(read_settings(settings), *lifeline)
+    return app.main(handover.read(settings, ServeConfig), *lifeline)
 
 
 if __name__ == "__main__":

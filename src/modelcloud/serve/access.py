@@ -78,7 +78,7 @@ def decide(action: Action, facts: Facts, settings: Settings) -> ModelcloudError 
     """
     if action is Action.READ:
         return None
-    return _check_host(facts, settings) or _check_origin(facts) or _check_token(facts, settings)
+    return check_host(facts, settings) or check_origin(facts) or _check_token(facts, settings)
 
 
 def is_forwarded(facts: Facts) -> bool:
@@ -97,7 +97,8 @@ def is_loopback(host: str) -> bool:
     return address is not None and address.is_loopback
 
 
-def _check_host(facts: Facts, settings: Settings) -> ModelcloudError | None:
+def check_host(facts: Facts, settings: Settings) -> ModelcloudError | None:
+    """Why the Host header is refused, or None: a browser may be led here under any name."""
     values = facts.headers.get("host", ())
     name = _host_name(values[0]) if len(values) == 1 else None
     if name is None:
@@ -119,7 +120,8 @@ def _check_host(facts: Facts, settings: Settings) -> ModelcloudError | None:
     )
 
 
-def _check_origin(facts: Facts) -> ModelcloudError | None:
+def check_origin(facts: Facts) -> ModelcloudError | None:
+    """Why a request that a page makes is refused, or None; asked once the Host is known."""
     refused = Forbidden("a page of another origin may not do this")
     if any(site not in {"same-origin", "none"} for site in facts.headers.get("sec-fetch-site", ())):
         return refused

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter, OrderedDict, deque
+from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
-from urllib.parse import parse_qs
+from typing import NamedTuple, TypeAlias
 
-import msgspec
 from msgspec.structs import replace
 
 from modelcloud.config import ServeConfig
@@ -22,30 +20,29 @@ from modelcloud.errors import (
     MethodNotAllowed,
     ModelcloudError,
     NotFound,
-    Overloaded,
-    Superseded,
     TooLarge,
-    TooManyRequests,
-    Unauthorized,
-    UpdateFailed,
-    UsageError,
 )
 from modelcloud.rollout.reconciler import Reconciler
 from modelcloud.rollout.records import Rollout, RolloutState
 from modelcloud.serve import access, status
 from modelcloud.serve.access import Action
+from modelcloud.serve.admin_forms import (
+    content_answer,
+    headers_of,
+    json_answer,
+    last_segment,
+    matches,
+    refusal,
+    waits,
+)
+from modelcloud.serve.guesses import Guesses
 from modelcloud.serve.setup_body import read_change
 from modelcloud.serve.updates import Updates
 from modelcloud.types import GenerationSpec, Observed
 
-if TYPE_CHECKING:
-    from modelcloud.serve import page
-
 MAX_BODY = 1024 * 1024
 #: Beyond every deadline of a rollout itself: its clearing, load, switch and way back.
 WAIT_GRACE_S = 120.0
-#: Clients whose wrong tokens are remembered; the ones that guessed longest ago are forgotten.
-REMEMBERED_CLIENTS = 1024
 
 
 class Admin:
@@ -78,7 +75,7 @@ class Admin:
         self._worker_deaths = worker_deaths
         self._clock = clock
         self._started = clock()
-        self._guesses = _Guesses()
+        self._guesses = Guesses("wrong admin tokens", clock)
         self._outcomes: Counter[str] = Counter()
         reconciler.on_finished(self._count)
         self.stopping = False
@@ -88,19 +85,18 @@ class Admin:
         try:
             return await self._admitted(request)(self, request)
         except ModelcloudError as error:
-            return _refusal(request, error)
+            return refusal(request, error)
 
     def _admitted(self, request: AdminRequest) -> Handler:
-        here = [address for address in ADDRESSES if _matches(address.path, request.path)]
+        here = [address for address in ADDRESSES if matches(address.path, request.path)]
         method = "GET" if request.method == "HEAD" else request.method
         address = next((address for address in here if address.method == method), None)
-        now = self._clock()
-        facts = access.Facts(headers=_headers(request), uid=request.uid)
+        facts = access.Facts(headers=headers_of(request), uid=request.uid)
         # A proxy hides who guesses: those who come through it share a limit, and do not lock out
         # those who come by themselves.
         client = f"{request.peer} {request.uid} {access.is_forwarded(facts)}"
-        facts = replace(facts, guesses=self._guesses.count(client, now))
-        refusal = access.decide(
+        facts = replace(facts, guesses=self._guesses.count(client))
+        refused = access.decide(
             address.action if address else Action.CHANGE,
             facts,
             access.Settings(
@@ -110,10 +106,10 @@ class Admin:
                 token=self._config.admin_token,
             ),
         )
-        if isinstance(refusal, access.WrongToken):
-            self._guesses.add(client, now)
-        if refusal is not None:
-            raise refusal
+        if isinstance(refused, access.WrongToken):
+            self._guesses.add(client)
+        if refused is not None:
+            raise refused
         if not here:
             raise NotFound(f"nothing at {request.path}")
         if address is None:
@@ -129,21 +125,23 @@ class Admin:
 
     async def get_meta(self, request: AdminRequest) -> AdminResponse:
         """What serves."""
-        return _json(request, 200, status.meta(self._facts(), await self._stats()))
+        return json_answer(request, 200, status.meta(self._facts(), await self._stats()))
 
     async def get_setup(self, request: AdminRequest) -> AdminResponse:
         """The options and their current values."""
-        return _json(request, 200, status.setup(self._facts()))
+        return json_answer(request, 200, status.setup(self._facts()))
 
     async def get_healthcheck(self, request: AdminRequest) -> AdminResponse:
         """The state in a word; 503 for those in which nothing is answered."""
         word = status.health(self._facts())
-        return _json(request, 503 if word in {"INITIALIZING", "FAILED"} else 200, {"status": word})
+        return json_answer(
+            request, 503 if word in {"INITIALIZING", "FAILED"} else 200, {"status": word}
+        )
 
     async def get_readyz(self, request: AdminRequest) -> AdminResponse:
         """Whether predictions are answered, or why not."""
         ready, record = status.readiness(self._facts())
-        return _json(request, 200 if ready else 503, record)
+        return json_answer(request, 200 if ready else 503, record)
 
     async def get_metrics(self, request: AdminRequest) -> AdminResponse:
         """Prometheus text."""
@@ -174,41 +172,41 @@ class Admin:
             version=facts.serving.version if facts.serving else 0,
             token_needed=bool(self._config.admin_token),
         )
-        return _json(request, 200, document)
+        return json_answer(request, 200, document)
 
     async def get_redoc(self, request: AdminRequest) -> AdminResponse:
         """The docs page."""
         from modelcloud.serve import page
 
-        return _content(request, page.page())
+        return content_answer(request, page.page())
 
     async def get_redoc_asset(self, request: AdminRequest) -> AdminResponse:
         """A file of the docs page."""
         from modelcloud.serve import page
 
-        content = page.asset(_last_segment(request))
+        content = page.asset(last_segment(request))
         if content is None:
             raise NotFound(f"nothing at {request.path}")
-        return _content(request, content)
+        return content_answer(request, content)
 
     async def get_rollouts(self, request: AdminRequest) -> AdminResponse:
         """The rollouts so far, newest first."""
         rollouts = [rollout.to_dict() for rollout in self._reconciler.rollouts()]
-        return _json(request, 200, {"rollouts": rollouts})
+        return json_answer(request, 200, {"rollouts": rollouts})
 
     async def get_rollout(self, request: AdminRequest) -> AdminResponse:
         """One of them."""
-        rollout = self._reconciler.rollout(_last_segment(request))
-        return _json(request, 200, rollout.to_dict())
+        rollout = self._reconciler.rollout(last_segment(request))
+        return json_answer(request, 200, rollout.to_dict())
 
     # ---- changing
 
     async def post_setup(self, request: AdminRequest) -> AdminResponse:
         """Begin an update; answer when it is done, or at once with `?wait=false`."""
-        waits, began = _waits(request), self._clock()
+        wait, began = waits(request), self._clock()
         declared = [option["name"] for option in status.options(self._facts().signature)]
         rollout = await self._updates.begin(read_change(request.body, declared))
-        if not waits:
+        if not wait:
             return _accepted(request, rollout)
         await self._reconciler.wait(rollout.id, longest_rollout_s(self._config))
         if error := rollout.error():
@@ -217,9 +215,9 @@ class Admin:
 
     async def post_rollback(self, request: AdminRequest) -> AdminResponse:
         """Go back to the generation before; likewise."""
-        waits, began = _waits(request), self._clock()
+        wait, began = waits(request), self._clock()
         rollout = self._reconciler.rollback()
-        if not waits:
+        if not wait:
             return _accepted(request, rollout)
         await self._reconciler.wait(rollout.id, longest_rollout_s(self._config))
         serving = self._reconciler.serving
@@ -239,7 +237,7 @@ class Admin:
             "rollout": rollout.id,
             "seconds": round(self._clock() - began, 3),
         }
-        return _json(request, 200, record)
+        return json_answer(request, 200, record)
 
     def _facts(self) -> status.Facts:
         return status.Facts(
@@ -308,48 +306,6 @@ def admin_routes() -> tuple[AdminRoute, ...]:
     )
 
 
-class _Guesses:
-    """When each client presented a wrong token lately."""
-
-    def __init__(self) -> None:
-        self._times: OrderedDict[str, deque[float]] = OrderedDict()
-
-    def count(self, client: str, now: float) -> int:
-        return sum(now - when < access.GUESS_WINDOW_S for when in self._times.get(client, ()))
-
-    def add(self, client: str, now: float) -> None:
-        times = self._times.setdefault(client, deque(maxlen=access.MAX_GUESSES))
-        times.append(now)
-        self._times.move_to_end(client)
-        if len(self._times) > REMEMBERED_CLIENTS:
-            self._times.popitem(last=False)
-
-
-def _matches(pattern: str, path: str) -> bool:
-    if not pattern.endswith("/*"):
-        return pattern == path
-    head, _, tail = path.rpartition("/")
-    return head == pattern[:-2] and bool(tail)
-
-
-def _headers(request: AdminRequest) -> dict[str, tuple[str, ...]]:
-    headers: dict[str, tuple[str, ...]] = {}
-    for name, value in request.headers:
-        headers[name.lower()] = (*headers.get(name.lower(), ()), value)
-    return headers
-
-
-def _last_segment(request: AdminRequest) -> str:
-    return request.path.rpartition("/")[2]
-
-
-def _waits(request: AdminRequest) -> bool:
-    given = parse_qs(request.query, keep_blank_values=True).get("wait", ["true"])
-    if given not in (["true"], ["false"]):
-        raise UsageError("wait: accepted: true or false", field="wait")
-    return given == ["true"]
-
-
 def _accepted(request: AdminRequest, rollout: Rollout) -> AdminResponse:
     record = {
         "rollout": rollout.id,
@@ -357,36 +313,4 @@ def _accepted(request: AdminRequest, rollout: Rollout) -> AdminResponse:
         "generation": rollout.target.generation,
         "version": rollout.target.version,
     }
-    return _json(request, 202, record)
-
-
-def _json(request: AdminRequest, status_code: int, record: object) -> AdminResponse:
-    headers = [("cache-control", "no-store")]
-    if status_code == Overloaded.status:
-        headers.append(("retry-after", "1"))
-    body = msgspec.json.encode(record)
-    return AdminResponse(id=request.id, status=status_code, body=body, headers=headers)
-
-
-def _content(request: AdminRequest, content: page.Content) -> AdminResponse:
-    return AdminResponse(
-        id=request.id,
-        status=200,
-        body=content.body,
-        content_type=content.content_type,
-        headers=list(content.headers),
-    )
-
-
-def _refusal(request: AdminRequest, error: ModelcloudError) -> AdminResponse:
-    record = error.to_dict()
-    if isinstance(error, (UpdateFailed, Superseded)):
-        record = {"success": False, **record}
-    response = _json(request, error.status, record)
-    if isinstance(error, Unauthorized):
-        response.headers.append(("www-authenticate", "Bearer"))
-    if isinstance(error, TooManyRequests):
-        response.headers.append(("retry-after", str(round(access.GUESS_WINDOW_S))))
-    if isinstance(error, MethodNotAllowed):
-        response.headers.append(("allow", ", ".join(error.fields["accepted"])))
-    return response
+    return json_answer(request, 202, record)

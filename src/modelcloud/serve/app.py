@@ -9,9 +9,9 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
 import sys
 import time
+from pathlib import Path
 
 from msgspec.structs import replace
 
@@ -20,23 +20,24 @@ from modelcloud.dataplane.messages import AdminRequest, AdminResponse
 from modelcloud.engines.local import LocalEngine
 from modelcloud.errors import ModelcloudError, ModelLoadError, NotReady, UsageError
 from modelcloud.node.logs import Logs
+from modelcloud.node.notify import Notifier
 from modelcloud.node.run_dir import RunDir
+from modelcloud.node.signals import reasons_to_stop, stop_unless_hurried
 from modelcloud.node.supervisor import Supervisor
+from modelcloud.rollout.canary_watch import CanaryWatch
 from modelcloud.rollout.reconciler import Reconciler
 from modelcloud.rollout.records import Rollout, RolloutState
 from modelcloud.serve import console, status
 from modelcloud.serve.admin import Admin, admin_routes
-from modelcloud.serve.notify import Notifier
 from modelcloud.serve.settings import checked
-from modelcloud.serve.updates import Change, Updates
-from modelcloud.serve.watch import Look, look, watch
-from modelcloud.types import Observed, State
+from modelcloud.serve.updates import Updates
+from modelcloud.serve.watch import Look, look, look_at, watch
+from modelcloud.types import DeploymentRoute, Observed, Routing, ServiceRouting, State
 
 log = logging.getLogger(__name__)
 
-#: What running requests get once a second signal asked for haste.
-HURRIED_DRAIN_S = 0.5
-_STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+#: Where copies of model files go, if it can be written: the run folder may be in memory.
+ON_DISK = Path("/var/tmp")  # noqa: S108 — `RunDir` makes a private folder in it
 
 
 def main(config: ServeConfig, lifeline: int | None = None) -> int:
@@ -67,49 +68,34 @@ def _words(error: ModelcloudError | OSError) -> str:
 async def _serve(config: ServeConfig, lifeline: int | None) -> None:
     with contextlib.ExitStack() as stack:
         run_dir = stack.enter_context(RunDir())
+        staged = stack.enter_context(RunDir(ON_DISK))
         logs = Logs(config.log_dir, sys.stdout)
         stack.callback(logs.close)
         notifier = Notifier(os.environ)
         stack.callback(notifier.close)
-        server = Server(config, run_dir, logs, notifier)
-        signals = _signals(stack, lifeline)
+        server = Server(config, run_dir, staged, logs, notifier)
+        reasons = reasons_to_stop(stack, lifeline)
         serving = asyncio.create_task(server.serve())
-        asked = asyncio.create_task(signals.get())
+        asked = asyncio.create_task(reasons.get())
         try:
             await asyncio.wait({serving, asked}, return_when=asyncio.FIRST_COMPLETED)
             if not serving.done():
                 log.info("Stopping: %s", asked.result())
         finally:
             asked.cancel()
-            await server.stop(serving, signals)
-
-
-def _signals(stack: contextlib.ExitStack, lifeline: int | None) -> asyncio.Queue[str]:
-    """A queue of reasons to stop; the handlers do no more than fill it."""
-    loop = asyncio.get_running_loop()
-    reasons: asyncio.Queue[str] = asyncio.Queue()
-    for number in _STOPPING:
-        if number is signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
-            continue  # nohup
-        loop.add_signal_handler(number, reasons.put_nowait, number.name)
-        stack.callback(loop.remove_signal_handler, number)
-    if lifeline is not None:
-
-        def ended() -> None:
-            if not os.read(lifeline, 1):
-                loop.remove_reader(lifeline)
-                reasons.put_nowait("the process it served for has ended")
-
-        loop.add_reader(lifeline, ended)
-        stack.callback(loop.remove_reader, lifeline)
-    return reasons
+            await server.stop(serving, reasons)
 
 
 class Server:
     """The parts of serve mode, and the order in which they start and stop."""
 
     def __init__(
-        self, config: ServeConfig, run_dir: RunDir, logs: Logs, notifier: Notifier
+        self,
+        config: ServeConfig,
+        run_dir: RunDir,
+        staged: RunDir,
+        logs: Logs,
+        notifier: Notifier,
     ) -> None:
         self._supervisor = Supervisor(
             config,
@@ -119,10 +105,11 @@ class Server:
             admin_routes=admin_routes(),
         )
         self._config = config
-        self._run_dir = run_dir
+        self._staged = staged
         self._logs = logs
         self._notifier = notifier
         self._reconciler: Reconciler | None = None
+        self._canaries = CanaryWatch(self._supervisor.stats, self._reconcilers)
         self._admin: Admin | None = None
 
     async def serve(self) -> None:
@@ -134,6 +121,7 @@ class Server:
         """
         config = self._config = replace(self._config, port=self._supervisor.bind())
         engine = LocalEngine(self._supervisor)
+        engine.route(routing(config.service))
         reconciler = self._reconciler = Reconciler(
             engine,
             config.service,
@@ -143,7 +131,7 @@ class Server:
             drain_s=config.drain_s,
         )
         self._logs.subscribe(lambda line: reconciler.append_log(line.generation, line.text))
-        updates = Updates(config, reconciler, self._observe, self._run_dir.path / "snapshots")
+        updates = Updates(config, reconciler, self._observe, self._staged.path / "snapshots")
         self._admin = Admin(
             config,
             reconciler=reconciler,
@@ -153,12 +141,15 @@ class Server:
             worker_deaths=lambda: self._supervisor.worker_deaths,
         )
         narrator = console.Narrator(self._say, reconciler.rollouts)
-        engine.on_change(narrator.look)
+        engine.on_change(lambda _: narrator.look())
+        engine.on_change(lambda _: self._canaries.look())
         reconciler.on_finished(narrator.finished)
         await self._come_up(reconciler, updates)
         self._stay_watched()
-        if config.watch:
-            await self._watch(updates)
+        watches = [self._watch(updates)] if config.watch else []
+        if config.timestamp_file:
+            watches.append(self._follow(updates, Path(config.timestamp_file)))
+        await asyncio.gather(*watches)
         await asyncio.Event().wait()
 
     async def stop(self, serving: asyncio.Task[None], reasons: asyncio.Queue[str]) -> None:
@@ -173,16 +164,10 @@ class Server:
         if not serving.done():
             serving.cancel()
         failed = (await asyncio.gather(serving, return_exceptions=True))[0]
-        if self._reconciler is not None:
-            self._reconciler.close()
-        stopping = asyncio.create_task(self._supervisor.stop(self._config.drain_s))
-        hurry = asyncio.create_task(reasons.get())
-        await asyncio.wait({stopping, hurry}, return_when=asyncio.FIRST_COMPLETED)
-        if not stopping.done():
-            log.info("Stopping at once")
-            await self._supervisor.stop(HURRIED_DRAIN_S)
-        hurry.cancel()
-        await stopping
+        self._canaries.close()
+        for reconciler in self._reconcilers():
+            reconciler.close()
+        await stop_unless_hurried(self._supervisor.stop, self._config.drain_s, reasons)
         if isinstance(failed, Exception):
             raise failed
         log.info("Stopped")
@@ -197,7 +182,7 @@ class Server:
                 loaded.set()
 
         rollout = await updates.begin_first()
-        self._supervisor.on_change(look)
+        self._supervisor.on_change(lambda _: look())
         reconciler.on_finished(lambda _: look())
         await loaded.wait()
         _check(rollout)
@@ -231,12 +216,26 @@ class Server:
 
         async def changed() -> None:
             try:
-                if await updates.edited():
-                    await updates.begin(Change())
+                await updates.begin_edited()
             except ModelcloudError as error:
                 log.warning("the edited code is not taken: %s", error.message)
 
         await watch(take_look, changed)
+
+    async def _follow(self, updates: Updates, timestamp: Path) -> None:
+        log.info("Following %s", timestamp)
+
+        async def changed() -> None:
+            try:
+                await updates.begin_arrived()
+            except ModelcloudError as error:
+                log.warning("the model is not taken: %s; it is tried again when %s changes",
+                            error.message, timestamp.name)  # fmt: skip
+
+        await watch(lambda: look_at(timestamp), changed)
+
+    def _reconcilers(self) -> list[Reconciler]:
+        return [] if self._reconciler is None else [self._reconciler]
 
     def _observe(self) -> Observed:
         return self._supervisor.observe(self._config.service)
@@ -245,6 +244,14 @@ class Server:
         if self._admin is None:
             raise NotReady("the server is starting")
         return await self._admin.answer(request)
+
+
+def routing(service: str) -> Routing:
+    """How the one service is reached: at the root, with one deployment that is named as it is."""
+    deployment = DeploymentRoute(deployment=service)
+    return Routing(
+        services=(ServiceRouting(service=service, deployments=(deployment,), at_root=True),)
+    )
 
 
 def _check(rollout: Rollout) -> None:

@@ -1,4 +1,4 @@
-"""`/metrics`: the counters of gateways and workers as Prometheus text.
+"""`/metrics`: the counters of gateways and workers as Prometheus text, in `serve` and `up` mode.
 
 Must never: count anything itself; it only words what others counted. prometheus_client is
 imported when first asked for, because most nodes of a laptop never are.
@@ -45,23 +45,31 @@ class Sources(msgspec.Struct, frozen=True, kw_only=True):
 
 def render(sources: Sources) -> tuple[bytes, str]:
     """Return the text and its content type."""
+    return text(_families(sources))
+
+
+def text(families: Iterable[Metric]) -> tuple[bytes, str]:
+    """Return the text of some families, and its content type."""
     from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
     from prometheus_client.registry import Collector
 
     class Once(Collector):
         def collect(self) -> Iterable[Metric]:
-            return _families(sources)
+            return families
 
     return generate_latest(Once()), CONTENT_TYPE_LATEST
 
 
 def _families(sources: Sources) -> Iterator[Metric]:
-    yield from _command_families(sources.gateways)
-    yield from _gateway_families(sources)
+    yield from command_families(sources.gateways)
+    yield from gateway_families(sources.gateways)
     yield from _service_families(sources)
+    yield from worker_families([(sources.service, sources.observed)])
+    yield from rollout_families({sources.service: sources.rollouts})
 
 
-def _command_families(gateways: Sequence[Stats]) -> Iterator[Metric]:
+def command_families(gateways: Sequence[Stats]) -> Iterator[Metric]:
+    """What was answered, by service, command, version and generation."""
     from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 
     requests = CounterMetricFamily(
@@ -75,15 +83,29 @@ def _command_families(gateways: Sequence[Stats]) -> Iterator[Metric]:
     nan_outputs = CounterMetricFamily(
         "modelcloud_nan_outputs", "NaN or infinite values answered as null.", labels=_BY_COMMAND
     )
+    queueing = CounterMetricFamily(
+        "modelcloud_queue_seconds", "Time that requests waited for a worker.", labels=_BY_COMMAND
+    )
+    shadowed = CounterMetricFamily(
+        "modelcloud_shadowed", "Copies of other versions' requests.", labels=_BY_COMMAND
+    )
+    compared = CounterMetricFamily(
+        "modelcloud_shadow_compared",
+        "Answers to copies, by how they compare with the answers that clients got.",
+        labels=(*_BY_COMMAND, "answer"),
+    )
     for stats in _summed(gateways):
         labels = (stats.service, stats.command, str(stats.version), str(stats.generation))
         for status, count in sorted(stats.by_status.items()):
             requests.add_metric((*labels, str(status)), count)
         latency.add_metric(labels, _cumulative(stats.buckets), stats.latency_sum_s)
         nan_outputs.add_metric(labels, stats.nan_outputs)
-    yield requests
-    yield latency
-    yield nan_outputs
+        queueing.add_metric(labels, stats.queue_sum_s)
+        if stats.shadowed:
+            shadowed.add_metric(labels, stats.shadowed)
+            compared.add_metric((*labels, "same"), stats.shadow_same)
+            compared.add_metric((*labels, "different"), stats.shadow_different)
+    yield from (requests, latency, nan_outputs, queueing, shadowed, compared)
 
 
 def _summed(gateways: Sequence[Stats]) -> list[CommandStats]:
@@ -105,6 +127,10 @@ def _summed(gateways: Sequence[Stats]) -> list[CommandStats]:
             total.buckets = [a + b for a, b in zip(total.buckets, one.buckets, strict=True)]
             total.latency_sum_s += one.latency_sum_s
             total.nan_outputs += one.nan_outputs
+            total.queue_sum_s += one.queue_sum_s
+            total.shadowed += one.shadowed
+            total.shadow_same += one.shadow_same
+            total.shadow_different += one.shadow_different
     return [sums[key] for key in sorted(sums)]
 
 
@@ -119,10 +145,10 @@ def _cumulative(buckets: Sequence[int]) -> list[tuple[str, float]]:
     return out
 
 
-def _gateway_families(sources: Sources) -> Iterator[Metric]:
+def gateway_families(gateways: Sequence[Stats]) -> Iterator[Metric]:
+    """Connections, queues and refusals, by gateway."""
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-    gateways = sources.gateways
     in_flight = GaugeMetricFamily(
         "modelcloud_in_flight", "Requests under way.", labels=("gateway",)
     )
@@ -165,24 +191,36 @@ def _service_families(sources: Sources) -> Iterator[Metric]:
     yield gauge("modelcloud_generation", "The serving generation.", sources.generation)
     yield gauge("modelcloud_version", "Version of the serving artifact.", sources.version)
     yield gauge("modelcloud_degraded", "1 below wanted strength.", bool(sources.observed.degraded))
-    workers = GaugeMetricFamily(
-        "modelcloud_workers", "Worker processes.", labels=("service", "generation", "state")
-    )
-    states = Counter((w.generation, w.state) for w in sources.observed.workers)
-    for generation in sorted({generation for generation, _ in states}):
-        for state in State:
-            workers.add_metric(
-                (sources.service, str(generation), state.value), states[generation, state]
-            )
-    yield workers
     restarts = CounterMetricFamily(
         "modelcloud_worker_restarts", "Workers replaced after they died.", labels=("service",)
     )
     restarts.add_metric((sources.service,), sources.worker_restarts)
     yield restarts
+
+
+def worker_families(observed: Iterable[tuple[str, Observed]]) -> Iterator[Metric]:
+    """How many workers are in each state, by service and generation."""
+    from prometheus_client.core import GaugeMetricFamily
+
+    workers = GaugeMetricFamily(
+        "modelcloud_workers", "Worker processes.", labels=("service", "generation", "state")
+    )
+    states = Counter((service, w.generation, w.state) for service, o in observed for w in o.workers)
+    for service, generation in sorted({(service, number) for service, number, _ in states}):
+        for state in State:
+            labels = (service, str(generation), state.value)
+            workers.add_metric(labels, states[service, generation, state])
+    yield workers
+
+
+def rollout_families(by_service: Mapping[str, Mapping[str, int]]) -> Iterator[Metric]:
+    """How many rollouts ended how (`succeeded`, `failed` …), by service."""
+    from prometheus_client.core import CounterMetricFamily
+
     rollouts = CounterMetricFamily(
         "modelcloud_rollouts", "Updates by how they ended.", labels=("service", "outcome")
     )
-    for outcome, count in sorted(sources.rollouts.items()):
-        rollouts.add_metric((sources.service, outcome), count)
+    for service, outcomes in sorted(by_service.items()):
+        for outcome, count in sorted(outcomes.items()):
+            rollouts.add_metric((service, outcome), count)
     yield rollouts

@@ -81,9 +81,12 @@ def _command(command: dict[str, Any]) -> dict[str, Any]:
     """The path item of one command: POST calls it, GET calls it with a query string."""
     name = command["name"]
     free_form = command["wholeBody"] or command["withRequest"]
-    answer = _JSON_VALUE if free_form else command["outputSchema"]
-    body: dict[str, Any] = {"schema": _JSON_VALUE if free_form else command["inputSchema"]}
-    if not free_form:
+    schemas = (command["inputSchema"], command["outputSchema"])
+    if command["withRequest"]:
+        schemas = ({}, {})
+    answer = schemas[1] or _JSON_VALUE
+    body: dict[str, Any] = {"schema": schemas[0] or _JSON_VALUE}
+    if not free_form or command["example"]:
         body["example"] = command["example"]
     content: dict[str, Any] = {_JSON: {"schema": answer}}
     if command["streams"]:

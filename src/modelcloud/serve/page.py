@@ -24,31 +24,31 @@ _SAFE = (
     ("referrer-policy", "no-referrer"),
 )
 
-_PAGE = b"""<!DOCTYPE html>
+_PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>API of this model</title>
 <link rel="icon" href="data:,">
-<link rel="stylesheet" href="/redoc/swagger-ui.css">
+<link rel="stylesheet" href="$BASE/redoc/swagger-ui.css">
 <style>.swagger-ui .info .title { overflow-wrap: anywhere; }</style>
 </head>
 <body>
 <div id="swagger-ui"></div>
-<script src="/redoc/swagger-ui-bundle.js"></script>
-<script src="/redoc/init.js"></script>
+<script src="$BASE/redoc/swagger-ui-bundle.js"></script>
+<script src="$BASE/redoc/init.js"></script>
 </body>
 </html>
 """
 
 #: `validatorUrl: null` keeps the page from sending the document to swagger.io.
-_INIT = b"""const dark = window.matchMedia("(prefers-color-scheme: dark)");
+_INIT = """const dark = window.matchMedia("(prefers-color-scheme: dark)");
 const follow = () => document.documentElement.classList.toggle("dark-mode", dark.matches);
 dark.addEventListener("change", follow);
 follow();
 window.ui = SwaggerUIBundle({
-  url: "/docs.json",
+  url: "$BASE/docs.json",
   dom_id: "#swagger-ui",
   presets: [SwaggerUIBundle.presets.apis],
   validatorUrl: null,
@@ -76,15 +76,17 @@ class Content(msgspec.Struct, frozen=True):
     headers: tuple[tuple[str, str], ...]
 
 
-def page() -> Content:
-    """Return the page itself."""
-    return Content(_PAGE, "text/html; charset=utf-8", (("cache-control", "no-cache"), *_SAFE))
+def page(base: str = "") -> Content:
+    """Return the page itself, as it stands at `<base>/redoc`; `base` holds no quotes."""
+    body = _PAGE.replace("$BASE", base).encode()
+    return Content(body, "text/html; charset=utf-8", (("cache-control", "no-cache"), *_SAFE))
 
 
-def asset(name: str) -> Content | None:
-    """Return the file `/redoc/<name>`, or None if it is not one of the page's."""
+def asset(name: str, base: str = "") -> Content | None:
+    """Return the file `<base>/redoc/<name>`, or None if it is not one of the page's."""
     if name == "init.js":
-        return Content(_INIT, _JAVASCRIPT, (("cache-control", "no-cache"), *_SAFE))
+        body = _INIT.replace("$BASE", base).encode()
+        return Content(body, _JAVASCRIPT, (("cache-control", "no-cache"), *_SAFE))
     if name not in _ASSETS:
         return None
     file, content_type = _ASSETS[name]

@@ -12,13 +12,17 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from modelcloud.artifacts.target import MAIN_FILES
 from modelcloud.config import ServeConfig
 from modelcloud.errors import UsageError
 from modelcloud.rollout.snapshot import check_strategy
 from modelcloud.sdk.declare import RESERVED
 
 _SERVICE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+#: Names of files that say less than that of their folder.
+_GENERIC = {
+    "MLmodel", "__init__", "__main__", "__model__", "app", "backend", "inference", "main", "model",
+    "saved_model",
+}  # fmt: skip
 _TOKEN = re.compile(r"[!-~]+")
 
 
@@ -52,6 +56,7 @@ def checked(config: ServeConfig) -> ServeConfig:
         uds=os.path.abspath(config.uds) if config.uds else "",  # noqa: PTH100 — a link stays one
         artifact_root=str(root.resolve()),
         upload_dir=str(Path(config.upload_dir).resolve()) if config.upload_dir else "",
+        timestamp_file=_beside(config.target, config.timestamp_file),
     )
 
 
@@ -59,9 +64,8 @@ def service_name(target: str) -> str:
     """A name for what is served: of its file or module, or of the folder if that says more."""
     place, _ = split_target(target)
     path = Path(place)
-    if path.suffix in {".py", ".pkl"}:
-        generic = path.name in MAIN_FILES or path.stem in {"__init__", "__main__", "app", "main"}
-        name = path.resolve().parent.name if generic else path.stem
+    if path.suffix in {".py", ".pkl"} or path.is_file():
+        name = path.resolve().parent.name if path.stem in _GENERIC else path.stem
     elif path.is_dir():
         name = path.resolve().name
     else:
@@ -94,6 +98,12 @@ def _folder_of(target: str) -> Path:
     if path.is_dir():
         return path
     return path.parent if path.is_file() else Path.cwd()
+
+
+def _beside(target: str, file: str) -> str:
+    """A file named below the target's folder, links kept: what they lead to may be exchanged."""
+    folder = _folder_of(target)
+    return os.path.abspath(folder / file) if file else ""  # noqa: PTH100 — a link stays one
 
 
 def _check_tls(config: ServeConfig) -> None:

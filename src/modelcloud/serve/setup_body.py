@@ -51,20 +51,25 @@ def read_change(body: bytes, declared: Collection[str]) -> Change:
             field=extra[0],
         )
     if "strategy" in content:
-        content["strategy"] = _strategy(content["strategy"])
+        content["strategy"] = read_strategy(content["strategy"])
     try:
         return msgspec.convert(content, Change)
     except msgspec.ValidationError as error:
         raise UsageError(f"body: {error}; accepted: an envelope as in /docs.json") from None
 
 
-def _strategy(given: Any) -> StrategySpec:
+def read_strategy(given: Any) -> StrategySpec:
+    """The strategy that a name, or an object with its numbers, stands for.
+
+    Raises:
+        UsageError: there is none of this name, or its numbers allow no step.
+    """
     try:
         spec = msgspec.convert({"name": given} if isinstance(given, str) else given, StrategySpec)
     except msgspec.ValidationError as error:
         raise UsageError(
-            f"strategy: {error}; accepted: one of {_STRATEGIES}, or an object with name, max_surge "
-            "and max_unavailable",
+            f"strategy: {error}; accepted: one of {_STRATEGIES}, or an object with "
+            + ", ".join(StrategySpec.__struct_fields__),
             field="strategy",
         ) from None
     check_strategy(spec)

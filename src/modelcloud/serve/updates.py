@@ -6,6 +6,7 @@ Must never: run the code, or wait for a rollout's end; it begins them, the recon
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import shutil
 from collections.abc import Callable
@@ -17,15 +18,29 @@ from msgspec.structs import replace
 
 from modelcloud.artifacts.snapshot import Snapshot, take
 from modelcloud.config import ServeConfig
-from modelcloud.errors import Forbidden, ModelcloudError, NotReady, UpdateFailed, UsageError
+from modelcloud.errors import (
+    DeadlineExceeded,
+    Forbidden,
+    ModelcloudError,
+    NotReady,
+    UpdateFailed,
+    UsageError,
+)
 from modelcloud.rollout.policy import supersedable
 from modelcloud.rollout.reconciler import Reconciler
 from modelcloud.rollout.records import Kind, Rollout
+from modelcloud.runtimes import detect
 from modelcloud.serve.options import check_options
 from modelcloud.serve.settings import split_target
+from modelcloud.serve.timestamp import take_whole, unfinished
+from modelcloud.serve.watch import Look, look_at
 from modelcloud.types import GenerationSpec, Observed, StrategySpec
 
 log = logging.getLogger(__name__)
+
+#: How long a model that arrives lets the one before it come up first. Of a producer that is
+#: quicker than its models load, each would otherwise take the place of the one before.
+PATIENCE_S = 30.0
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +80,8 @@ class Updates:
         self._folder = folder
         self._turn = asyncio.Lock()  # who asks first begins first, however long staging takes
         self._versions: dict[str, int] = {}
+        self._timestamp = Path(config.timestamp_file) if config.timestamp_file else None
+        self._stamp: Look = {}  # of the timestamp file, when its model was staged last
         self._newest: Snapshot | None = None
         self._folders: dict[int, str] = {}  # generation → snapshot, of those that may be needed
         self._cleaning: asyncio.Task[None] | None = None
@@ -77,9 +94,10 @@ class Updates:
             ModelLoadError: there is no such target, or it cannot be staged.
         """
         config = self._config
-        staged = self._newest = await asyncio.to_thread(take, config.target, self._folder)
+        staged = await self._take(config.target)
         spec = GenerationSpec(
             service=config.service,
+            deployment=config.service,
             generation=self._reconciler.next_generation(),
             version=self._version(staged),
             target=config.target,
@@ -112,37 +130,68 @@ class Updates:
         target, model_path = self._paths(change)
         async with self._turn:
             staged = await self._stage(target or self.base().target)
-            base = self.base()
-            if staged.digest == base.digest and (model_path or base.model_path) == base.model_path:
-                signature = self._observe().signatures.get(base.generation)
-                if signature is not None:
-                    check_options(change.options, signature["options"])
-            spec = replace(
-                base,
-                generation=self._reconciler.next_generation(),
-                version=self._version(staged),
-                target=target or base.target,
-                snapshot=str(staged.folder),
-                digest=staged.digest,
-                options={**base.options, **change.options},
-                options_text={
-                    name: text
-                    for name, text in base.options_text.items()
-                    if name not in change.options
-                },
-                inherited=tuple(
-                    sorted({*base.options, *base.options_text} - change.options.keys())
-                ),
-                model_path=model_path or base.model_path,
-            )
-            return self._reconciler.begin(spec, change.strategy)
+            return self._begin(change, staged, target, model_path)
 
-    async def edited(self) -> bool:
-        """Whether the served code differs from what serves, or from what is on its way."""
+    def _begin(
+        self, change: Change, staged: Snapshot, target: str = "", model_path: str = ""
+    ) -> Rollout:
+        base = self.base()
+        if staged.digest == base.digest and (model_path or base.model_path) == base.model_path:
+            signature = self._observe().signatures.get(base.generation)
+            if signature is not None:
+                check_options(change.options, signature["options"])
+        spec = replace(
+            base,
+            generation=self._reconciler.next_generation(),
+            version=self._version(staged),
+            target=target or base.target,
+            snapshot=str(staged.folder),
+            digest=staged.digest,
+            options={**base.options, **change.options},
+            options_text={
+                name: text for name, text in base.options_text.items() if name not in change.options
+            },
+            inherited=tuple(sorted({*base.options, *base.options_text} - change.options.keys())),
+            model_path=model_path or base.model_path,
+        )
+        return self._reconciler.begin(spec, change.strategy)
+
+    async def begin_edited(self) -> Rollout | None:
+        """Begin an update if the served files differ from what serves, or from what is on its way.
+
+        Raises:
+            UpdateFailed: they could not be staged.
+            NotReady: nothing serves yet.
+            Conflict: the server is stopping.
+        """
         async with self._turn:
             staged = await self._stage(self.base().target)
+            base, newest = self.base(), self._reconciler.rollouts()[0]
+            same = staged.digest == (base if newest.finished else newest.target).digest
+            # Of what lies at a model path, a snapshot holds nothing.
+            outside = self._timestamp is not None and bool(base.model_path)
+            return None if same and not outside else self._begin(Change(), staged)
+
+    async def begin_arrived(self) -> Rollout | None:
+        """Begin an update if the timestamp file changed since its model was staged last.
+
+        A model that is not taken is tried again when the file changes again.
+
+        Raises:
+            UpdateFailed: it could not be staged, or is not whole.
+            NotReady, Conflict: as `begin_edited`.
+        """
+        assert self._timestamp is not None
         newest = self._reconciler.rollouts()[0]
-        return staged.digest != (self.base() if newest.finished else newest.target).digest
+        with contextlib.suppress(DeadlineExceeded):
+            await self._reconciler.wait(newest.id, PATIENCE_S)
+        stamp = look_at(self._timestamp)
+        if not stamp or stamp == self._stamp:
+            return None
+        self._stamp = stamp
+        if late := await asyncio.to_thread(unfinished, self.base().target, self._timestamp):
+            raise UpdateFailed(f"{late} is younger than {self._timestamp.name}, so it is not whole")
+        return await self.begin_edited()
 
     def base(self) -> GenerationSpec:
         """What an update begun now changes: what will serve when its turn comes.
@@ -166,13 +215,22 @@ class Updates:
 
     async def _stage(self, target: str) -> Snapshot:
         try:
-            self._newest = await asyncio.to_thread(take, target, self._folder)
+            return await self._take(target)
         except ModelcloudError as error:
             raise UpdateFailed(error.message) from error
         except OSError as error:
             log.warning("%s could not be staged: %s", target, error)
             raise UpdateFailed(f"the code could not be staged: {error.strerror}") from error
-        return self._newest
+
+    async def _take(self, target: str) -> Snapshot:
+        if self._timestamp is None:
+            taken = await asyncio.to_thread(take, target, self._folder)
+        else:
+            taken, self._stamp = await asyncio.to_thread(
+                take_whole, target, self._folder, self._timestamp
+            )
+        self._newest = taken
+        return taken
 
     def _version(self, staged: Snapshot) -> int:
         return self._versions.setdefault(staged.digest, len(self._versions) + 1)
@@ -184,8 +242,10 @@ class Updates:
         if change.artifact:
             place, name = split_target(change.artifact)
             path = below(root, place, "artifact")
-            if not (path.is_dir() or path.suffix in {".py", ".pkl"}):
-                raise UsageError("artifact: accepted: a .py file, a folder or a notebook's .pkl")
+            if not (path.is_dir() or path.suffix in {".py", ".pkl"} or detect.detect(path)):
+                raise UsageError(
+                    "artifact: accepted: a .py file, a folder, a model file or a notebook's .pkl"
+                )
             target = f"{path}:{name}" if name else str(path)
         if change.model_path:
             model_path = str(below(root, change.model_path, "model_path"))

@@ -1,4 +1,4 @@
-"""`--watch`: notice that the served code was edited, by looking at file times and sizes.
+"""Notice that the served code, or a timestamp file, changed: by file times and sizes.
 
 Must never: read file contents or decide what an update is; it only says that something changed.
 """
@@ -41,6 +41,13 @@ def look(root: Path, files: Iterable[str]) -> Look:
             continue
         for path_text in new:
             _note(seen, Path(path_text))
+    return seen
+
+
+def look_at(file: Path) -> Look:
+    """What one file looks like now; empty if it is not there."""
+    seen: Look = {}
+    _note(seen, file)
     return seen
 
 

@@ -14,7 +14,8 @@ from modelcloud.rollout.records import RolloutState
 from modelcloud.sdk.declare import RESERVED
 from modelcloud.serve.access import MAX_GUESSES, Action
 from modelcloud.serve.admin import ADDRESSES, MAX_BODY, admin_routes
-from support.serving import World, decoded, on_a_loop
+from support.loops import on_a_loop
+from support.serving import World, decoded
 
 PATHS = sorted({address.path.replace("*", "1") for address in ADDRESSES})
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "JUNK")
@@ -445,14 +446,14 @@ async def test_snapshots_that_no_generation_needs_are_removed(tmp_path: Path) ->
 async def test_an_edit_is_noticed_once_and_taken_back_while_it_loads_too(tmp_path: Path) -> None:
     world = World(tmp_path)
     await world.serve()
-    assert not await world.updates.edited()
+    assert await world.updates.begin_edited() is None
     world.model.write_text("version = 2\n")
-    assert await world.updates.edited()
     world.holds = True
-    await world.ask("POST", "/setup", {}, query="wait=false")
-    assert not await world.updates.edited(), "what is on its way is not an edit again"
+    assert await world.updates.begin_edited() is not None
+    assert await world.updates.begin_edited() is None, "what is on its way is not an edit again"
     world.model.write_text("version = 1\n")
-    assert await world.updates.edited(), "what serves is an edit while another is on its way"
+    back = await world.updates.begin_edited()
+    assert back is not None, "what serves is an edit while another is on its way"
 
 
 def _stats(last_call_s: float) -> Stats:
