@@ -1,0 +1,1 @@
+"""The control plane: it decides and records, and never carries a prediction."""

@@ -1,0 +1,4 @@
+"""What records, bodies and operations of every noun share.
+
+Must never: know a noun.
+"""

@@ -1,0 +1,155 @@
+"""The control plane's process: a web server and what works beside it, over the node's socket.
+
+It ends when the node hangs up or says so; the node starts it again when it ends by itself, and
+keeps its listening socket meanwhile.
+
+Must never: run a model's code, or hold anything that is not in the store or told by the node.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import faulthandler
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+
+import uvicorn
+import uvloop
+from sse_starlette.sse import AppStatus
+
+from modelcloud.control.app import create_app
+from modelcloud.control.bootstrap import database_url
+from modelcloud.control.data_plane import DataPlane
+from modelcloud.control.observe.deployment_log import DeploymentLog
+from modelcloud.control.observe.metrics_keeper import MetricsKeeper
+from modelcloud.control.reconcile.reconcilers import Reconcilers
+from modelcloud.control.services.registration import Registration
+from modelcloud.control.state import PlatformState
+from modelcloud.control.sweep import Sweep
+from modelcloud.control.web.connection import Connection
+from modelcloud.dataplane.lifeline import tie_to_parent
+from modelcloud.engines.remote import RemoteEngine
+from modelcloud.node.orders import ALIVE_S, Alive, Answering, Standing
+from modelcloud.store.store import Store
+
+#: For running requests at the end; the node waits a little longer.
+GRACE_S = 3
+#: Connections and requests at a time; 503 beyond.
+CONCURRENCY = 512
+
+
+def main(control_fd: int) -> int:
+    """Run until the node ends it; returns the exit status."""
+    tie_to_parent()
+    faulthandler.enable()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the node, which drains first
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s"
+    )
+    # The node says what has started, and who sends junk cannot fill the log with it.
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)
+    return uvloop.run(_run(control_fd))
+
+
+def assemble(engine: RemoteEngine, standing: Standing, store: Store) -> PlatformState:
+    """The platform, with all its parts."""
+    state = PlatformState(store=store, engine=engine, standing=standing)
+    deployment_log = DeploymentLog(state.service_logs)
+    reconcilers = Reconcilers(
+        store,
+        engine,
+        write=deployment_log.write,
+        forget=deployment_log.remove,
+        drain_s=state.config.drain_s,
+    )
+    registration = Registration(
+        store,
+        engine,
+        standing,
+        write=deployment_log.write,
+        in_use=reconcilers.in_use,
+        clock=state.clock,
+    )
+    keeper = MetricsKeeper(store, engine.counters)
+    sweep = Sweep(
+        store,
+        registration,
+        in_use=reconcilers.in_use,
+        envs=state.data.absolute() / "envs",
+        logs=deployment_log,
+    )
+    engine.on_line(reconcilers.take_line)
+    engine.on_line(registration.take_line)
+    return replace(state, parts=(reconcilers, registration, keeper, sweep))
+
+
+async def _run(control_fd: int) -> int:
+    engine = await RemoteEngine.connect(control_fd)
+    showing_life = asyncio.create_task(_show_life(engine))
+    standing = await engine.standing()
+    os.environ.update(standing.config.database_variables)  # where other processes cannot read them
+    store = Store(database_url(standing.config))
+    try:
+        state = assemble(engine, standing, store)
+        app = create_app(state)
+        engine.on_admin(DataPlane(state, app.state.auth).answer)
+        config = uvicorn.Config(
+            app,
+            http=Connection,
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,  # who asks is who connects; a header would be anybody's word
+            server_header=False,
+            limit_concurrency=CONCURRENCY,
+            timeout_graceful_shutdown=GRACE_S,
+        )
+        server = _Server(config, engine)
+        app.state.give_up = server.end
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, server.end)
+        engine.lost.add_done_callback(lambda _: server.end())
+        await server.serve([socket.socket(fileno=standing.listen_fd)])
+        return 0 if server.started else 1
+    finally:
+        showing_life.cancel()
+        await store.close()
+        await engine.close()
+
+
+async def _show_life(engine: RemoteEngine) -> None:
+    """From the loop that must not stand still; a store that is away is no reason to be replaced."""
+    while True:
+        engine.send(Alive())
+        await asyncio.sleep(ALIVE_S)
+
+
+class _Server(uvicorn.Server):
+    """Tells the node once it answers; signals are for `_run`."""
+
+    def __init__(self, config: uvicorn.Config, engine: RemoteEngine) -> None:
+        super().__init__(config)
+        self._engine = engine
+
+    def end(self) -> None:
+        """Answer what is under way and end; who follows something is let go."""
+        self.should_exit = True
+        AppStatus.should_exit = True  # sse-starlette listens for signals, which are not taken here
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and say so."""
+        await super().startup(sockets)
+        if self.started:
+            self._engine.send(Answering())
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Not here."""
+        yield

@@ -1,0 +1,283 @@
+"""Registers versions: stages the files, asks the model what it offers, stores all of it or nothing.
+
+Must never: run the model's code here, or leave files behind that no version has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from msgspec.structs import replace
+
+from modelcloud.artifacts.stage import Staged
+from modelcloud.artifacts.store import ArtifactStore
+from modelcloud.artifacts.tree import Caps
+from modelcloud.config import PlatformConfig
+from modelcloud.control.access.permissions import Actor
+from modelcloud.control.common.idempotency import Once
+from modelcloud.control.services import artifacts, curves, versions
+from modelcloud.control.services.curves import Training, check_curves, check_metrics
+from modelcloud.control.services.probing import PREFIX, Prober
+from modelcloud.control.services.uploads import Uploads
+from modelcloud.control.services.version_forms import (
+    MAX_REQUIREMENTS,
+    RegisterBody,
+    check_python,
+    source_below,
+)
+from modelcloud.control.services.versions import Proposal, VersionRecord
+from modelcloud.engines.base import Engine
+from modelcloud.errors import InvalidInput, ModelcloudError, NotFound, TooManyRequests
+from modelcloud.node.orders import Standing, WorkerLine
+from modelcloud.serve.options import check_options
+from modelcloud.store.store import Store
+from modelcloud.types import GenerationSpec
+
+log = logging.getLogger(__name__)
+
+ARTIFACTS, STAGING = "artifacts", "staging"
+#: For unpacking and checking one artifact.
+STAGE_S = 900.0
+#: Versions being registered; of those, how many at a time have their files staged.
+MAX_UNDER_WAY, STAGED_AT_ONCE = 16, 2
+#: Read of a file beside the model.
+MAX_FILE = 8 * 1024 * 1024
+
+
+class Registration:
+    """The way by which versions come in. A part of the platform that is `Background`.
+
+    Attributes:
+        uploads: archives that were sent.
+
+    Args:
+        store: of the platform.
+        engine: where throw-away workers run.
+        standing: what the node is.
+        write: appends a line to the deployment log of a service.
+        in_use: what workers may still be started from.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        engine: Engine,
+        standing: Standing,
+        *,
+        write: Callable[[str, str], None],
+        in_use: Callable[[], Iterable[GenerationSpec]],
+        clock: Callable[[], float],
+    ) -> None:
+        config: PlatformConfig = standing.config
+        data = Path(config.data).absolute()
+        self._store = store
+        self._config = config
+        self._standing = standing
+        self._in_use = in_use
+        self._write = write
+        self._prober = Prober(engine)
+        self._artifacts = ArtifactStore(
+            data / ARTIFACTS, data / STAGING, Caps(bytes=config.upload_limit), STAGE_S
+        )
+        self.uploads = Uploads(data / STAGING, config.upload_limit, clock)
+        self._under_way = 0
+        self._stages = asyncio.Semaphore(STAGED_AT_ONCE)
+
+    # ---- life
+
+    async def start(self) -> None:
+        """Remove what an earlier control plane left half done."""
+        await asyncio.to_thread(self._artifacts.prepare)
+
+    async def stop(self) -> None:
+        """Nothing of it works by itself."""
+
+    # ---- what routers call
+
+    @property
+    def taken_ports(self) -> tuple[int, ...]:
+        """At which the platform itself listens."""
+        return (self._standing.port, self._standing.control_port)
+
+    async def register(
+        self, actor: Actor, service: str, asked: RegisterBody, once: Once
+    ) -> VersionRecord:
+        """Register a version.
+
+        Raises:
+            ModelcloudError: it was refused, and nothing of it is left: the request does not fit
+                (400), the actor may not (403), a name or number is taken (409), the archive is over
+                a limit (413), the model cannot be imported (422).
+        """
+        if self._under_way >= MAX_UNDER_WAY:
+            raise TooManyRequests(f"{MAX_UNDER_WAY} versions are being registered; wait for one")
+        self._under_way += 1
+        try:
+            return await self._register(actor, service, asked, once)
+        finally:
+            self._under_way -= 1
+
+    async def collect(self) -> None:
+        """Remove the files of artifacts that nothing refers to any more."""
+
+        async def referenced() -> set[str]:
+            used = {spec.digest for spec in self._in_use()}
+            return used | {found.digest for found in await self._store.read(artifacts.referenced)}
+
+        removed = await self._artifacts.collect(referenced)
+        if removed:
+            log.info("%d artifacts that nothing refers to were removed", len(removed))
+
+    def take_line(self, line: WorkerLine) -> None:
+        """A line of a worker's output, or of the preparation of its generation."""
+        self._prober.take_line(line)
+
+    # ---- inside
+
+    async def _register(
+        self, actor: Actor, service: str, asked: RegisterBody, once: Once
+    ) -> VersionRecord:
+        check = partial(
+            versions.check, actor=actor, name=service, asked=asked, taken_ports=self.taken_ports
+        )
+        await self._store.read(check)
+        source, root, origin = self._source(actor, asked)
+        await asyncio.to_thread(check_python, asked.python)
+        given = replace(
+            check_curves(asked.curves or {}), metrics=check_metrics(asked.metrics or {})
+        )
+        try:
+            async with contextlib.AsyncExitStack() as held:
+                async with self._stages:
+                    staged = await held.enter_async_context(
+                        self._artifacts.holding(source, asked.main, root)
+                    )
+                proposal, said = await self._propose(asked, staged, given, origin)
+                add = partial(
+                    versions.add,
+                    actor=actor,
+                    name=service,
+                    asked=asked,
+                    proposal=proposal,
+                    taken_ports=self.taken_ports,
+                )
+                record = await self._store.transact(once.around(add, 201))
+        except BaseException as error:
+            await self._undo(actor, service, asked, error)
+            raise
+        for line in said:  # it is built now; a deployment will find it there
+            self._write(service, f"version {record.version}: {line}")
+        if asked.upload is not None:
+            with contextlib.suppress(NotFound):  # another registration of it was quicker
+                self.uploads.drop(actor, asked.upload)
+        return record
+
+    def _source(self, actor: Actor, asked: RegisterBody) -> tuple[Path, str, dict[str, Any]]:
+        """What to stage, the root it lies below, and both in words for the version's `origin`."""
+        if asked.upload is not None and asked.path is None:
+            path = self.uploads.path(actor, asked.upload)
+            return path, "", {"kind": "upload"}
+        if asked.path is not None and asked.upload is None:
+            source, root = source_below(asked.path, self._config.roots, self._config.data)
+            return source, str(root), {"kind": "path", "path": asked.path}
+        got = "neither" if asked.path is None else "both"
+        raise InvalidInput("upload, path", got, "one of the two")
+
+    async def _propose(
+        self,
+        asked: RegisterBody,
+        staged: Staged,
+        given: Training,
+        origin: dict[str, Any],
+    ) -> tuple[Proposal, list[str]]:
+        """What is to be stored, and what was said as the environment was built."""
+        requirements, found = await asyncio.to_thread(_read_beside, staged, asked)
+        spec = GenerationSpec(
+            service=PREFIX,
+            generation=1,
+            version=0,
+            target=staged.main,
+            snapshot=staged.folder,
+            digest=staged.digest,
+            options_text=asked.options_text,
+            port=asked.port or self._standing.port,
+            python=asked.python,
+            requirements=requirements,
+            load_timeout_s=self._config.load_timeout_s,
+        )
+        deadline_s = self._config.load_timeout_s
+        if requirements:
+            deadline_s += self._config.env_timeout_s
+        signature, said = await self._prober.probe(spec, deadline_s)
+        values = signature.pop("optionValues")
+        check_options(asked.options, signature["options"])
+        proposal = Proposal(
+            staged=staged,
+            signature=signature,
+            options=asked.options | {name: values[name] for name in asked.options_text},
+            requirements=requirements,
+            metrics=found.metrics if asked.metrics is None else given.metrics,
+            curves=found.curves if asked.curves is None else given.curves,
+            origin={**origin, "notes": [*given.notes, *found.notes]},
+        )
+        return proposal, said
+
+    async def _undo(
+        self, actor: Actor, service: str, asked: RegisterBody, error: BaseException
+    ) -> None:
+        """After a refusal: no files, and an entry in the audit log."""
+        try:
+            await self.collect()
+            if isinstance(error, ModelcloudError):
+                reason = error.message
+                await self._store.transact(
+                    lambda tx: versions.note_failed(tx, actor, service, asked, reason)
+                )
+        except Exception:
+            log.exception("after a version of %s was refused", service)
+
+
+def _read_beside(staged: Staged, asked: RegisterBody) -> tuple[str, Training]:
+    """Requirements, metrics and curves from the files of an artifact."""
+    requirements = asked.requirements
+    if requirements is None:
+        data = _file(staged, "requirements.txt", MAX_REQUIREMENTS)
+        try:
+            requirements = data.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            raise InvalidInput("requirements.txt", "other bytes", "text in UTF-8") from None
+    if not any(line.partition("#")[0].strip() for line in requirements.splitlines()):
+        requirements = ""
+    found = Training()
+    for name in ("metrics.json", "history.csv"):
+        data = _file(staged, name, MAX_FILE)
+        if not data:
+            continue
+        if name.endswith(".json"):
+            read = curves.read_json(data, name)
+        else:
+            read = curves.read_csv(data.decode("utf-8-sig", errors="replace"), name)
+        found = Training(
+            {**found.metrics, **read.metrics},
+            {**found.curves, **read.curves},
+            (*found.notes, *read.notes),
+        )
+    return requirements, found
+
+
+def _file(staged: Staged, name: str, limit: int) -> bytes:
+    """A file at the top of an artifact, or beside its main file; b"" without one."""
+    root = Path(staged.folder)
+    for path in (root / name, (root / staged.main).parent / name):
+        if path.is_file():
+            if path.stat().st_size > limit:
+                raise InvalidInput(name, f"{path.stat().st_size} bytes", f"up to {limit}")
+            return path.read_bytes()
+    return b""

@@ -1,0 +1,177 @@
+"""Signing in, staying so, and what ends it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from modelcloud.control.access import passwords
+from modelcloud.control.access.auth import MAX_SESSIONS, SESSION_S
+from modelcloud.serve.access import GUESS_WINDOW_S, MAX_GUESSES
+from modelcloud.store.store import Store
+from modelcloud.store.tables import Token
+from support.control import PASSWORD, ControlRig
+
+WRONG = "the user name or the password is wrong"
+
+
+@pytest.fixture
+def rig(database_url: str) -> Iterator[ControlRig]:
+    """In place of the one of SQLite only: these rules hold on both databases."""
+    with ControlRig(Store(database_url)) as made:
+        yield made
+
+
+def sign_in(rig: ControlRig, user: str, password: str) -> tuple[int, dict[str, object]]:
+    answer = rig.call(None, "POST", "/session", {"user": user, "password": password})
+    return answer.status_code, answer.json()
+
+
+def status(rig: ControlRig, token: str | None) -> int:
+    return rig.call(token, "GET", "/session").status_code
+
+
+def test_a_password_becomes_a_session_until_it_is_signed_out(rig: ControlRig) -> None:
+    rig.user("ann")
+    code, session = sign_in(rig, "ann", PASSWORD)
+    assert code == 201
+    token = str(session["token"])
+    assert rig.call(token, "GET", "/session").json()["user"] == "ann"
+    assert rig.call(token, "DELETE", "/session").status_code == 204
+    assert status(rig, token) == 401
+
+
+def test_a_wrong_name_and_a_wrong_password_are_told_apart_by_nobody(
+    rig: ControlRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.user("ann")
+    checked = []
+    verify = passwords.is_password
+
+    def counted(hashed: str, password: str) -> bool:
+        checked.append(hashed)
+        return verify(hashed, password)
+
+    monkeypatch.setattr(passwords, "is_password", counted)
+    answers = [sign_in(rig, name, "not the password") for name in ("ann", "nobody")]
+    assert answers[0] == answers[1]
+    assert answers[0][0] == 401
+    assert answers[0][1]["detail"] == WRONG
+    assert len(checked) == 2, "a missing user costs the same work"
+
+
+def test_wrong_passwords_of_one_user_are_limited_wherever_they_come_from(rig: ControlRig) -> None:
+    rig.user("ann")
+    codes = [sign_in(rig, "ann", "wrong password")[0] for _ in range(MAX_GUESSES + 1)]
+    assert codes == [401] * MAX_GUESSES + [429]
+    assert sign_in(rig, "ann", PASSWORD)[0] == 429, "a right one tells nothing either"
+    rig.now += GUESS_WINDOW_S
+    assert sign_in(rig, "ann", PASSWORD)[0] == 201
+
+
+def test_right_passwords_count_against_nobody(rig: ControlRig) -> None:
+    rig.user("ann")
+    assert {sign_in(rig, "ann", PASSWORD)[0] for _ in range(MAX_GUESSES + 2)} == {201}
+
+
+def test_a_session_ends_after_twelve_hours_however_much_it_is_used(rig: ControlRig) -> None:
+    ann = rig.user("ann")
+    rig.now += SESSION_S - 60
+    assert status(rig, ann) == 200
+    rig.now += 61
+    assert status(rig, ann) == 401
+
+
+def test_the_oldest_session_ends_when_there_are_too_many(rig: ControlRig) -> None:
+    first = rig.user("ann")
+    tokens = [str(sign_in(rig, "ann", PASSWORD)[1]["token"]) for _ in range(MAX_SESSIONS)]
+    assert status(rig, first) == 401
+    assert status(rig, tokens[0]) == 200
+
+
+def test_a_user_who_is_disabled_or_deleted_is_out_at_once(rig: ControlRig) -> None:
+    admin, ann = rig.user("admin", admin=True), rig.user("ann")
+    token = rig.token("ann", "read")
+    assert rig.call(admin, "PATCH", "/users/ann", {"disabled": True}).is_success
+    assert [status(rig, t) for t in (ann, token)] == [401, 401]
+    assert sign_in(rig, "ann", PASSWORD)[1]["detail"] == WRONG
+    assert rig.call(admin, "PATCH", "/users/ann", {"disabled": False}).is_success
+    assert [status(rig, t) for t in (ann, token)] == [401, 200], "sessions do not come back"
+    assert rig.call(admin, "DELETE", "/users/ann").is_success
+    assert status(rig, token) == 401
+
+
+def test_a_new_password_ends_other_sessions_and_no_tokens(rig: ControlRig) -> None:
+    ann = rig.user("ann")
+    other, token = rig.token("ann", kind="session"), rig.token("ann", "read")
+    body = {"current": PASSWORD, "new": "a new password"}
+    assert rig.call(ann, "PUT", "/session/password", body).status_code == 204
+    assert [status(rig, t) for t in (ann, other, token)] == [200, 401, 200]
+    assert sign_in(rig, "ann", PASSWORD)[0] == 401
+    assert sign_in(rig, "ann", "a new password")[0] == 201
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({"current": "another one", "new": "a new password"}, 403),
+        ({"current": PASSWORD, "new": "too short"}, 400),
+        ({"current": PASSWORD, "new": PASSWORD}, 400),
+        ({"current": PASSWORD, "new": "with a\ttab in it"}, 400),
+        ({"current": PASSWORD, "new": "x" * 257}, 400),
+    ],
+)
+def test_a_password_that_may_not_be_set_is_refused_without_repeating_it(
+    rig: ControlRig, body: dict[str, str], code: int
+) -> None:
+    answer = rig.call(rig.user("ann"), "PUT", "/session/password", body)
+    assert answer.status_code == code
+    assert body["new"] not in answer.text
+    assert sign_in(rig, "ann", PASSWORD)[0] == 201
+
+
+def test_who_must_change_the_password_does_so_before_anything_else(rig: ControlRig) -> None:
+    admin = rig.user("admin", admin=True)
+    new = {"name": "ann", "password": "given to her", "must_change_password": True}
+    assert rig.call(admin, "POST", "/users", new).json()["must_change_password"] is True
+    code, session = sign_in(rig, "ann", "given to her")
+    assert (code, session["must_change_password"]) == (201, True)
+    ann = str(session["token"])
+    refused = rig.call(ann, "GET", "/groups")
+    assert refused.status_code == 403
+    assert "change your password first" in refused.json()["detail"]
+    assert status(rig, ann) == 200
+    body = {"current": "given to her", "new": "my own password"}
+    assert rig.call(ann, "PUT", "/session/password", body).status_code == 204
+    assert rig.call(ann, "GET", "/groups").status_code == 200
+
+
+def test_when_a_token_was_last_used_is_kept_once_a_minute(rig: ControlRig) -> None:
+    ann = rig.user("ann")
+    token_id = rig.call(ann, "GET", "/tokens").json()["items"][0]["id"]
+
+    def used() -> float:
+        found = rig.do(lambda tx: tx.get(Token, token_id))
+        assert found is not None
+        assert found.last_used_at is not None
+        return found.last_used_at
+
+    first = used()
+    rig.now += 30
+    status(rig, ann)
+    assert used() == first
+    rig.now += 31
+    status(rig, ann)
+    assert used() > first + 60
+
+
+def test_the_password_and_the_token_stand_nowhere_in_the_store(rig: ControlRig) -> None:
+    ann = rig.user("ann")
+    token = rig.call(ann, "POST", "/tokens", {"level": "read"}).json()["token"]
+    dump = rig.do(lambda tx: repr([
+        tuple(row) for table in reversed(Token.metadata.sorted_tables)
+        for row in tx.execute(table.select())
+    ]))  # fmt: skip
+    assert "ann" in dump
+    assert not any(secret in dump for secret in (PASSWORD, ann, token))
