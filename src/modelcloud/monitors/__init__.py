@@ -1,0 +1,1 @@
+"""Watches a remote place and brings each new model to this machine."""
