@@ -27,6 +27,7 @@ ERROR_OF_STATUS: dict[int, type[errors.ModelcloudError]] = {
     405: errors.MethodNotAllowed,
     408: errors.DeadlineExceeded,
     409: errors.Conflict,
+    412: errors.PreconditionFailed,
     413: errors.TooLarge,
     415: errors.UnsupportedMedia,
     422: errors.UpdateFailed,

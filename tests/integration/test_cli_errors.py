@@ -211,7 +211,7 @@ def test_a_target_that_is_not_there_is_told(tmp_path: Path, target: str, says: s
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ("serve", "Missing argument 'TARGET'"),
+        ("serve", "TARGET or with --model"),
         ("serve model.py --no-such-flag", "No such option: --no-such-flag"),
         ("serve model.py --port 99999", "accepted: a whole number from 0 to 65535"),
         ("serve model.py --option k", "--option k: accepted: NAME=VALUE"),

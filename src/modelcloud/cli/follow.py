@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from modelcloud.client import Client, Unreachable
-from modelcloud.errors import ModelcloudError, Superseded, UpdateFailed
+from modelcloud.cli.show import plain
+from modelcloud.client import Unreachable
+from modelcloud.errors import ModelcloudError, Overloaded, Superseded, UpdateFailed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,6 +27,13 @@ LOG_TAIL = 20
 UNDER_WAY = {"pending", "running"}
 
 
+class Server(Protocol):
+    """Who has the record: a served model, or a platform."""
+
+    def rollout(self, rollout_id: str) -> dict[str, Any]:
+        """The record as it is now."""
+
+
 class Display(Protocol):
     """Where a rollout is shown."""
 
@@ -34,12 +42,12 @@ class Display(Protocol):
 
 
 def follow(
-    client: Client, rollout_id: str, console: Console, *, wanted: Container[str] = ("succeeded",)
+    server: Server, rollout_id: str, console: Console, *, wanted: Container[str] = ("succeeded",)
 ) -> dict[str, Any]:
     """Show the rollout until it ended; return its last record.
 
     Args:
-        client: of the server that has it.
+        server: that has it.
         rollout_id: as the server gave it.
         console: where it is shown.
         wanted: the final states that are no failure.
@@ -47,20 +55,20 @@ def follow(
     Raises:
         UpdateFailed: the new generation did not come up.
         Superseded: another update or a rollback took its place.
-        Unreachable: the server gave no answer for `PATIENCE_S`.
+        Unreachable, Overloaded: the server gave no answer for `PATIENCE_S`.
     """
     with _display(console) as display:
-        rollout = _read(client, rollout_id)
+        rollout = _read(server, rollout_id)
         display.show(rollout)
         while rollout["state"] in UNDER_WAY:
             time.sleep(POLL_S)
-            rollout = _read(client, rollout_id)
+            rollout = _read(server, rollout_id)
             display.show(rollout)
     if rollout["state"] not in wanted:
         for line in rollout["log"][-LOG_TAIL:]:
             if rollout["reason"] and rollout["reason"] in line:
                 continue  # what is raised says it
-            console.print(f"  {line}", style="dim", markup=False, highlight=False)
+            console.print(f"  {plain(line)}", style="dim", markup=False, highlight=False)
         raise error_of(rollout)
     return rollout
 
@@ -138,13 +146,13 @@ class _Lines:
             self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _read(client: Client, rollout_id: str) -> dict[str, Any]:
-    """The record; a connection that breaks is made again until patience ends."""
+def _read(server: Server, rollout_id: str) -> dict[str, Any]:
+    """The record; a connection that breaks, or a server without its store, gets some patience."""
     give_up = time.monotonic() + PATIENCE_S
     while True:
         try:
-            return client.rollout(rollout_id)
-        except Unreachable:  # noqa: PERF203 — each try is a request of its own
+            return server.rollout(rollout_id)
+        except (Unreachable, Overloaded):  # noqa: PERF203 — each try is a request of its own
             if time.monotonic() > give_up:
                 raise
             time.sleep(POLL_S)

@@ -59,9 +59,10 @@ def systemd(
         )
     target = _absolute_target(config.target)
     arguments, paths = _arguments(command_line)
+    positional = () if command_line.params["model"] else (target,)
     around = Surroundings(
         program=_program(),
-        arguments=(target, *arguments),
+        arguments=(*positional, *arguments),
         folder=_full(working_directory),
         user=user or _own_name(),
         group=group,

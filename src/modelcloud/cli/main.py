@@ -6,6 +6,7 @@ needs (httpx, progress bars).
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -13,7 +14,22 @@ from typing import Annotated
 import typer
 
 from modelcloud import __version__
-from modelcloud.cli import generate, serve, status, update
+from modelcloud.cli import (
+    account,
+    deploy,
+    generate,
+    instance,
+    monitor,
+    observe,
+    people,
+    serve,
+    services,
+    show,
+    status,
+    traffic,
+    up,
+    update,
+)
 from modelcloud.errors import ModelcloudError, UsageError
 
 app = typer.Typer(
@@ -23,10 +39,28 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(serve.serve)
+app.command()(up.up)
 app.command()(update.update)
 app.command()(update.rollback)
 app.command()(status.status)
+app.command()(monitor.monitor)
 app.add_typer(generate.app, name="generate")
+for command in (
+    account.login, account.logout, account.whoami, account.passwd,
+    services.services, services.service, services.register, services.versions,
+    services.edit_service, services.edit_version, services.delete,
+    deploy.deploy, deploy.deployments, deploy.redeploy, deploy.start, deploy.stop, deploy.scale,
+    deploy.undeploy, deploy.rollouts, traffic.traffic, traffic.label,
+    observe.logs, observe.metrics, instance.node, instance.audit,
+):  # fmt: skip
+    app.command(rich_help_panel="Platform")(command)
+for name, family in (
+    ("tokens", account.tokens),
+    ("users", people.users),
+    ("groups", people.groups),
+    ("instance-types", instance.instance_types),
+):
+    app.add_typer(family, name=name, rich_help_panel="Platform")
 
 
 @app.callback(invoke_without_command=True)
@@ -53,10 +87,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(error.message, 2 if isinstance(error, UsageError) else 1)
     except (KeyboardInterrupt, typer.Abort):
         return 130
+    except BrokenPipeError:  # who reads has enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at the end
+        return 1
 
 
 def _fail(message: str, status: int) -> int:
-    told = " ".join(message.replace("Value error, ", "").split())  # pydantic's, of an enum
+    told = show.plain(" ".join(message.replace("Value error, ", "").split()))  # pydantic's
     print(f"modelcloud: {told}", file=sys.stderr)
     return status
 

@@ -5,23 +5,26 @@ Must never: read a file or the environment, save for the admin token.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import typer
 
-from modelcloud.types import Strategy, StrategySpec
+from modelcloud.types import CanaryStep, Strategy, StrategySpec
 
 TOKEN_VARIABLE = "MODELCLOUD_ADMIN_TOKEN"  # noqa: S105 — the variable's name
-STRATEGIES = "blue_green, rolling or recreate"
+DATABASE_VARIABLE = "MODELCLOUD_DATABASE"
+STRATEGIES = "blue_green, rolling, recreate or canary"
 YEAR_S = 365 * 86_400
 UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 
 
-def pairs(texts: Iterable[str]) -> dict[str, str]:
-    """`name=value` texts by name, in order.
+def pairs(texts: Iterable[str], flag: str = "--option") -> dict[str, str]:
+    """`name=value` texts by name, in order; `flag` is the one they were given with.
 
     Raises:
         typer.BadParameter: one without `=` or a name, or a name that comes twice.
@@ -30,9 +33,9 @@ def pairs(texts: Iterable[str]) -> dict[str, str]:
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name:
-            raise typer.BadParameter(f"--option {text}: accepted: NAME=VALUE")
+            raise typer.BadParameter(f"{flag} {text}: accepted: NAME=VALUE")
         if name in found:
-            raise typer.BadParameter(f"--option {name} is given twice")
+            raise typer.BadParameter(f"{flag} {name} is given twice")
         found[name] = value
     return found
 
@@ -90,30 +93,95 @@ def span(text: str | float, *, low: float = 0.0) -> float:
     return float(text)
 
 
+def amount(text: str | float) -> float:
+    """A number of at least 0, of something that may be shared out.
+
+    Raises:
+        typer.BadParameter: it is none.
+    """
+    if isinstance(text, (int, float)):
+        return text
+    if not re.fullmatch(r"[0-9]{1,15}\.?[0-9]{0,15}|\.[0-9]{1,15}", text):
+        raise typer.BadParameter(f"{text!r}; accepted: a number of at least 0")
+    return float(text)
+
+
+def share(text: str | float) -> float:
+    """A number from 0 to 1.
+
+    Raises:
+        typer.BadParameter: it is none.
+    """
+    if (found := amount(text)) > 1:
+        raise typer.BadParameter(f"{text!r}; accepted: a share, from 0 to 1")
+    return found
+
+
+def memory(text: str | int) -> int:
+    """A size as `size` reads it, or 0."""
+    return 0 if text == "0" else size(text)
+
+
+def value(text: str) -> Any:
+    """What the text is as JSON; what is no JSON stays text."""
+    try:
+        return json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return text
+
+
 def wait(text: str | float) -> float:
     """A longest wait, in seconds: as `span`, but zero would mean failing at once."""
     return span(text, low=0.01)
 
 
 def strategy(
-    name: Strategy | None, max_surge: int | None, max_unavailable: int | None
+    name: Strategy | None,
+    max_surge: int | None,
+    max_unavailable: int | None,
+    steps: Iterable[str] | None = None,
+    max_error_rate: float | None = None,
+    max_p99_ms: float | None = None,
+    min_requests: int | None = None,
 ) -> StrategySpec | None:
-    """The three flags as one record; None when none was given.
+    """The flags of a strategy as one record; None when none was given.
 
     Raises:
         typer.BadParameter: numbers that the strategy has no use for.
     """
-    if name is None and max_surge is None and max_unavailable is None:
+    rolling = {"max_surge": max_surge, "max_unavailable": max_unavailable}
+    canary = {
+        "steps": tuple(map(_step, steps)) if steps else None,
+        "max_error_rate": max_error_rate,
+        "max_p99_ms": max_p99_ms,
+        "min_requests": min_requests,
+    }
+    given: dict[str, Any] = {
+        field: value for field, value in (rolling | canary).items() if value is not None
+    }
+    if name is None and not given:
         return None
-    spec = StrategySpec()
-    spec = StrategySpec(
-        name=name or spec.name,
-        max_surge=spec.max_surge if max_surge is None else max_surge,
-        max_unavailable=spec.max_unavailable if max_unavailable is None else max_unavailable,
-    )
-    if spec.name is not Strategy.ROLLING and (max_surge, max_unavailable) != (None, None):
+    spec = StrategySpec(**{"name": name or StrategySpec().name, **given})
+    if given.keys() & rolling and spec.name is not Strategy.ROLLING:
         raise typer.BadParameter("--max-surge and --max-unavailable go with --strategy rolling")
+    if given.keys() & canary and spec.name is not Strategy.CANARY:
+        raise typer.BadParameter(
+            "--step, --max-error-rate, --max-p99 and --min-requests go with --strategy canary"
+        )
     return spec
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _step(text: str) -> CanaryStep:
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(?::([0-9]+(?:\.[0-9]+)?))?", text)
+    if match is None:
+        raise typer.BadParameter(f"--step {text}: accepted: PERCENT or PERCENT:SECONDS, as 25:60")
+    if match[2] is None:
+        return CanaryStep(float(match[1]))
+    return CanaryStep(float(match[1]), float(match[2]))
 
 
 def token(text: str | None, file: Path | None) -> str:

@@ -17,6 +17,8 @@ from modelcloud.types import Strategy
 
 DEFAULT = ServeConfig(target="")
 LIMITS = Limits()
+#: What Paddle Serving's monitor touches once a model is whole.
+TIMESTAMP = "fluid_time_file"
 
 _model = partial(typer.Option, rich_help_panel="Model")
 _place = partial(typer.Option, rich_help_panel="Processes and address")
@@ -37,10 +39,19 @@ def serve(
     target: Annotated[
         str,
         typer.Argument(
-            metavar="TARGET", help="path/model.py, file.py:function, module:function or a folder."
+            metavar="[TARGET]",
+            help="path/model.py, file.py:function, module:function, a model file or a folder.",
+            show_default=False,
         ),
-    ],
+    ] = DEFAULT.target,
     *,
+    model: Annotated[
+        str,
+        _model(
+            metavar="PATH",
+            help="In place of TARGET: a model's folder whose timestamp file is followed.",
+        ),
+    ] = DEFAULT.target,
     option: Annotated[
         list[str] | None,
         _model("--option", "-o", metavar="NAME=VALUE", help="An option of setup; repeat it."),
@@ -72,9 +83,9 @@ def serve(
     replicas: Annotated[
         int, _place_count(help="Worker processes, each with one copy of the model.")
     ] = DEFAULT.replicas,
-    threads: Annotated[int, _place_count(help="Calls that one worker runs at a time.")] = (
-        DEFAULT.threads
-    ),
+    threads: Annotated[
+        int, _place_count("--threads", "--thread", help="Calls that one worker runs at a time.")
+    ] = DEFAULT.threads,
     gateways: Annotated[int, _place_count(help="Processes that share the address.")] = (
         DEFAULT.gateways
     ),
@@ -106,6 +117,14 @@ def serve(
     watch: Annotated[
         bool, _update("--watch", metavar="", help="Update whenever the served files change.")
     ] = DEFAULT.watch,
+    timestamp_file: Annotated[
+        str,
+        _update(
+            metavar="FILE",
+            help="Update whenever this file of the model's folder changes; with --model "
+            f"{TIMESTAMP} unless named.",
+        ),
+    ] = DEFAULT.timestamp_file,
     artifact_root: Annotated[
         str, _update(metavar="DIR", help="Updates may name artifacts below it only.")
     ] = DEFAULT.artifact_root,
@@ -179,8 +198,10 @@ def serve(
         raise typer.BadParameter("--uds takes the place of --host and --port")
     if uds and tls_cert:
         raise typer.BadParameter("--uds and --tls-cert do not go together; a proxy ends TLS")
+    if bool(target) == bool(model):
+        raise typer.BadParameter("name the model once: as TARGET or with --model")
     config = ServeConfig(
-        target=target,
+        target=target or model,
         service=model_id,
         host=host,
         port=port,
@@ -203,6 +224,7 @@ def serve(
         tls_cert=tls_cert,
         tls_key=tls_key,
         watch=watch,
+        timestamp_file=timestamp_file or (TIMESTAMP if model else ""),
         keep_warm_s=keep_warm,
         load_timeout_s=load_timeout,
         drain_s=drain,

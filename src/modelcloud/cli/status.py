@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from modelcloud.cli.show import console as a_console
+from modelcloud.cli.show import table as _table
 from modelcloud.cli.update import Token, TokenFile, Url, connect
 from modelcloud.errors import Forbidden, Unauthorized
 
@@ -14,8 +16,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 LAST_ROLLOUTS = 5
-#: Where no terminal says how wide it is, nothing is cut.
-WIDTH_OF_A_FILE = 400
 
 
 def status(url: Url, *, token: Token = None, token_file: TokenFile = None) -> None:
@@ -26,11 +26,7 @@ def status(url: Url, *, token: Token = None, token_file: TokenFile = None) -> No
             rollouts, refused = client.rollouts(), ""
         except (Forbidden, Unauthorized) as error:  # rollouts hold what models print
             rollouts, refused = [], f"rollouts: {error.message}"
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = WIDTH_OF_A_FILE
+    console = a_console()
     console.print(_service(meta, readiness))
     for line in [*readiness["reasons"], refused]:
         if line:
@@ -73,14 +69,3 @@ def _rollouts(rollouts: list[dict[str, Any]]) -> Table:
             for rollout in rollouts
         ],
     )
-
-
-def _table(heads: tuple[str, ...], rows: list[tuple[Any, ...]]) -> Table:
-    """A table of plain values; what came from the server is never read as markup."""
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(*heads, box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*(Text("-" if cell is None else str(cell)) for cell in row))
-    return table

@@ -44,6 +44,8 @@ def command_of(out: str) -> str:
         ("model.py --model-path token", "{here}/model.py --model-path {here}/token"),
         ("model.py --model-path hub:x", "{here}/model.py --model-path hub:x"),
         ("model.py --port 8080", "{here}/model.py --port 8080"),
+        ("--model model.py --thread 2", "--model {here}/model.py --threads 2"),
+        ("model.py --timestamp-file token", "{here}/model.py --timestamp-file token"),
     ],
 )
 def test_the_command_of_a_unit_is_the_given_one_with_paths_absolute(

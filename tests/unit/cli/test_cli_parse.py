@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -127,3 +128,30 @@ def test_a_token_that_cannot_be_had_is_refused_and_never_taken_as_none(tmp_path:
     ]:
         with pytest.raises(typer.BadParameter):
             parse.token(text, file)
+
+
+@pytest.mark.parametrize(
+    ("read", "text", "value"),
+    [
+        (parse.amount, "0", 0.0),
+        (parse.amount, ".25", 0.25),
+        (parse.amount, "3.", 3.0),
+        (parse.share, "1", 1.0),
+        (parse.memory, "0", 0),
+        (parse.memory, "512M", 512 << 20),
+        (parse.value, "0.98", 0.98),
+        (parse.value, "NaN", "NaN"),
+        (parse.value, "v2", "v2"),
+    ],
+)
+def test_numbers_are_what_they_say(read: Callable[[str], Any], text: str, value: Any) -> None:
+    assert read(text) == value
+
+
+@pytest.mark.parametrize("text", ["-1", "nan", "inf", "1e3", "", ".", "1_0", "\u0663"])
+def test_what_is_no_amount_is_refused(text: str) -> None:
+    for read in (parse.amount, parse.share, parse.memory):
+        with pytest.raises(typer.BadParameter, match="accepted"):
+            read(text)
+    with pytest.raises(typer.BadParameter, match="from 0 to 1"):
+        parse.share("1.1")

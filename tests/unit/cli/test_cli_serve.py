@@ -28,6 +28,7 @@ FLAGS: list[tuple[list[str], str, Any]] = [
     (["--uds", "http.sock"], "uds", "http.sock"),
     (["--replicas", "3"], "replicas", 3),
     (["--threads", "4"], "threads", 4),
+    (["--thread", "10"], "threads", 10),
     (["--gateways", "2"], "gateways", 2),
     (["--log-dir", "logs"], "log_dir", "logs"),
     (["--access-log"], "access_log", True),
@@ -38,6 +39,7 @@ FLAGS: list[tuple[list[str], str, Any]] = [
         StrategySpec(name=Strategy.ROLLING, max_surge=1, max_unavailable=0),
     ),
     (["--watch"], "watch", True),
+    (["--timestamp-file", "stamp"], "timestamp_file", "stamp"),
     (["--artifact-root", "models"], "artifact_root", "models"),
     (["--keep-warm", "0"], "keep_warm_s", 0.0),
     (["--load-timeout", "1.5"], "load_timeout_s", 1.5),
@@ -64,6 +66,7 @@ WRONG = [
     [],
     ["a.py", "b.py"],
     ["a.py", "--bogus"],
+    ["a.py", "--model", "folder"],
     ["a.py", "--port", "65536"],
     ["a.py", "--port", "http"],
     ["a.py", "--replicas", "0"],
@@ -71,7 +74,7 @@ WRONG = [
     ["a.py", "--deadline", "nan"],
     ["a.py", "--keep-warm", "inf"],
     ["a.py", "--max-body", "64MB"],
-    ["a.py", "--strategy", "canary"],
+    ["a.py", "--strategy", "purple"],
     ["a.py", "--runenv", "test"],
     ["a.py", "--option", "novalue"],
     ["a.py", "--max-surge", "1"],
@@ -120,6 +123,20 @@ def test_a_flag_reaches_its_setting(
                if now != flat(ServeConfig(target="model.py"))[name]}  # fmt: skip
     assert changed <= {setting, "tls_cert", "tls_key"}
     assert msgspec.json.decode(msgspec.json.encode(config), type=ServeConfig) == config
+
+
+def test_a_models_folder_is_served_as_paddle_serving_does(
+    run: Run, started: list[ServeConfig]
+) -> None:
+    said = run("serve", "--model", "uci_housing_model", "--thread", "10", "--port", "9292")
+    assert said.status == 0, said.err
+    run("serve", "--model", "m", "--timestamp-file", "done")
+    assert started == [
+        ServeConfig(
+            target="uci_housing_model", threads=10, port=9292, timestamp_file="fluid_time_file"
+        ),
+        ServeConfig(target="m", timestamp_file="done"),
+    ]
 
 
 def test_no_setting_is_without_a_flag() -> None:

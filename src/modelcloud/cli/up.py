@@ -1,0 +1,199 @@
+"""`modelcloud up`: prepares the data folder, shows the first password once, becomes the node.
+
+Must never: import the control plane or a database for any other sub-command, or let the password
+go anywhere but to this terminal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from msgspec.structs import replace
+
+from modelcloud.cli import account, parse, session
+from modelcloud.config import Limits, PlatformConfig
+from modelcloud.errors import UsageError
+
+#: Variables of the command line's own that hold a secret.
+SECRETS = (
+    parse.DATABASE_VARIABLE, parse.TOKEN_VARIABLE, session.TOKEN_VARIABLE,
+    account.PASSWORD_VARIABLE,
+)  # fmt: skip
+#: What the extra `platform` brings.
+LIBRARIES = ("alembic", "argon2", "fastapi", "sqlalchemy", "sse_starlette", "uv", "uvicorn")
+DEFAULT = PlatformConfig()
+LIMITS = Limits()
+
+_place = partial(typer.Option, rich_help_panel="Places and addresses")
+_node = partial(typer.Option, rich_help_panel="What this machine gives")
+_access = partial(typer.Option, rich_help_panel="Access")
+_limit = partial(typer.Option, rich_help_panel="Limits")
+_limit_wait = partial(_limit, metavar="SECONDS", parser=parse.wait)
+_size = partial(_limit, metavar="BYTES", parser=parse.size)
+
+
+def up(
+    *,
+    data: Annotated[
+        Path, _place(metavar="DIR", help="Folder of everything that is kept; made if missing.")
+    ] = Path(DEFAULT.data),
+    database: Annotated[
+        str,
+        _place(
+            metavar="URL",
+            envvar=parse.DATABASE_VARIABLE,
+            help="postgresql://…, in place of SQLite in --data. Others on this machine can read "
+            f"it here; prefer {parse.DATABASE_VARIABLE} in the environment.",
+        ),
+    ] = DEFAULT.database,
+    host: Annotated[str, _place(metavar="ADDRESS", help="Where predictions are taken.")] = (
+        DEFAULT.host
+    ),
+    port: Annotated[
+        int, _place("--port", "-p", metavar="N", parser=parse.port, help="0 takes a free one.")
+    ] = DEFAULT.port,
+    control_host: Annotated[
+        str, _place(metavar="ADDRESS", help="Where the control plane listens.")
+    ] = DEFAULT.control_host,
+    control_port: Annotated[
+        int, _place(metavar="N", parser=parse.port, help="0 takes a free one.")
+    ] = DEFAULT.control_port,
+    gateways: Annotated[
+        int, _place(metavar="N", parser=parse.count, help="Processes that share --port.")
+    ] = DEFAULT.gateways,
+    access_log: Annotated[
+        bool, _place("--access-log", metavar="", help="Each request as a line in DIR/logs.")
+    ] = DEFAULT.access_log,
+    root: Annotated[
+        list[Path] | None,
+        _access(metavar="DIR", help="Versions may be registered from below it; repeat it."),
+    ] = None,
+    admin_password_file: Annotated[
+        Path | None,
+        _access(metavar="PATH", help="Its first line is the first admin's password."),
+    ] = None,
+    allowed_host: Annotated[
+        list[str] | None,
+        _access(metavar="NAME", help="A further Host name of the control plane; repeat it."),
+    ] = None,
+    cors: Annotated[str, _access(metavar="ORIGIN", help="Origin whose pages may predict.")] = (
+        DEFAULT.cors
+    ),
+    tls_cert: Annotated[str, _access(metavar="PATH", help="Certificate chain, PEM.")] = (
+        DEFAULT.tls_cert
+    ),
+    tls_key: Annotated[str, _access(metavar="PATH", help="Private key, PEM.")] = DEFAULT.tls_key,
+    confine: Annotated[
+        bool,
+        _access(
+            "--confine/--no-confine",
+            metavar="",
+            help="Keep models from the platform's files and from other processes.",
+        ),
+    ] = DEFAULT.confine,
+    cpus: Annotated[
+        float, _node(metavar="N", parser=parse.amount, help="For all workers; 0: those there are.")
+    ] = DEFAULT.cpus,
+    memory: Annotated[
+        int, _node(metavar="BYTES", parser=parse.memory, help="For all workers; 0: what there is.")
+    ] = DEFAULT.memory,
+    gpus: Annotated[
+        int, _node(metavar="N", min=-1, help="Devices; 0: those nvidia-smi lists, -1: none.")
+    ] = DEFAULT.gpus,
+    upload_limit: Annotated[int, _size(help="Largest archive, and what it may unpack to.")] = (
+        DEFAULT.upload_limit
+    ),
+    env_timeout: Annotated[float, _limit_wait(help="To build an environment.")] = (
+        DEFAULT.env_timeout_s
+    ),
+    load_timeout: Annotated[
+        float, _limit_wait(help="From a worker's start to its readiness.")
+    ] = DEFAULT.load_timeout_s,
+    drain: Annotated[
+        float,
+        _limit(metavar="SECONDS", parser=parse.span, help="For running requests at the end."),
+    ] = DEFAULT.drain_s,
+    health_timeout: Annotated[
+        float, _limit_wait(help="Silence after which a worker is replaced.")
+    ] = DEFAULT.health_timeout_s,
+    max_body: Annotated[int, _size(help="Body of a prediction: 413.")] = LIMITS.body,
+    max_queue: Annotated[
+        int, _limit(metavar="N", parser=parse.count, help="Waiting requests of a version: 503.")
+    ] = LIMITS.queue,
+    deadline: Annotated[
+        float, _limit_wait(help="From a request's arrival to its answer: 504.")
+    ] = LIMITS.deadline_s,
+) -> None:  # fmt: skip
+    """Run the platform: groups, versions, permissions, rollouts."""
+    if bool(tls_cert) != bool(tls_key):
+        raise typer.BadParameter("--tls-cert and --tls-key go together")
+    config = PlatformConfig(
+        data=str(data.absolute()),
+        database=database,
+        host=host,
+        port=port,
+        control_host=control_host,
+        control_port=control_port,
+        allowed_hosts=tuple(allowed_host or ()),
+        roots=tuple(str(folder.absolute()) for folder in root or ()),
+        gateways=gateways,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        cors=cors,
+        access_log=access_log,
+        cpus=cpus,
+        memory=memory,
+        gpus=gpus,
+        upload_limit=upload_limit,
+        env_timeout_s=env_timeout,
+        load_timeout_s=load_timeout,
+        drain_s=drain,
+        health_timeout_s=health_timeout,
+        limits=Limits(body=max_body, queue=max_queue, deadline_s=deadline),
+        confine=confine,
+        hidden=_secret_files(tls_key, admin_password_file),
+    )
+    missing = [library for library in LIBRARIES if find_spec(library) is None]
+    if missing:
+        raise UsageError(
+            f"`modelcloud up` needs {', '.join(missing)}, not installed here; run: "
+            "pip install 'modelcloud[platform]'"
+        )
+    from modelcloud.control import bootstrap
+    from modelcloud.node import handover
+
+    first = bootstrap.prepare(config, admin_password_file)
+    if first is not None:
+        print(f"First start. Sign in as: {first.user}   password: {first.password}")
+        print("It is shown this once; change it with `modelcloud passwd`.", flush=True)
+    handover.become("modelcloud.node.__main__", replace(config, database_variables=_take(config)))
+
+
+def _secret_files(*given: str | Path | None) -> tuple[str, ...]:
+    """What models must not read, beside the data folder.
+
+    Those, where `modelcloud login` keeps a token, and where PostgreSQL's client has passwords.
+    """
+    found = [*given, os.environ.get("PGPASSFILE")]
+    with contextlib.suppress(RuntimeError):  # a user without a home
+        found += [session.file().parent, Path.home() / ".pgpass"]
+    return tuple(str(Path(path).absolute()) for path in found if path)
+
+
+def _take(config: PlatformConfig) -> dict[str, str]:
+    """Take out of the environment, which workers inherit, what they have no business with.
+
+    Returns:
+        What of it the control plane needs: the variables of PostgreSQL's own client, which may
+        hold a password, where they are the platform's.
+    """
+    for name in SECRETS:
+        os.environ.pop(name, None)
+    names = [name for name in os.environ if config.database and name.startswith("PG")]
+    return {name: os.environ.pop(name) for name in names}
