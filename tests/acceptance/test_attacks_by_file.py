@@ -198,8 +198,8 @@ def test_a_name_that_a_data_uri_brings_is_of_no_consequence(
 def files_of_worker(server: Server) -> Path:
     """Where the one worker's temporary files lie."""
     found = [Path(name) for pid in server.pids("worker") for name in sockets([pid]).unix]
-    newest = max(found, key=lambda path: int(path.stem[1:]))
-    return newest.with_suffix(".files")
+    newest = max((path.parent for path in found), key=lambda folder: int(folder.name[1:]))
+    return newest / "files"
 
 
 def test_a_temporary_file_is_private_and_gone_after_its_request(server: Server) -> None:

@@ -18,7 +18,7 @@ from support.footprint import Footprint, files, footprint, growth, slope
 from support.load import failures, load, mixed
 from support.models import obedient
 from support.raw import connect, post
-from support.server import serve, wait_for
+from support.server import Server, serve, wait_for
 
 pytestmark = pytest.mark.xdist_group("acceptance")
 
@@ -37,6 +37,11 @@ def folders() -> Iterator[tuple[Path, Path]]:
     with ExitStack() as stack:
         run, temp = (stack.enter_context(tempfile.TemporaryDirectory()) for _ in range(2))
         yield Path(run), Path(temp)
+
+
+def only_one_worker(server: Server) -> bool:
+    """Whether the worker before is gone and reaped, which is when its descriptors are closed."""
+    return len(server.pids("worker")) == 1 and not footprint(server.process.pid).zombies
 
 
 @pytest.mark.timeout(600)
@@ -67,7 +72,7 @@ def test_three_hundred_updates_leave_no_trace(
             for path in ("/metrics", "/readyz", "/rollouts", "/docs.json"):
                 assert server.get(path).status_code == 200
             if number >= WARM_UP and number % EVERY == 0:
-                wait_for("the old worker to go", lambda: len(server.pids("worker")) == 1)
+                wait_for("the old worker to go", lambda: only_one_worker(server))
                 nodes.append((number, footprint(server.process.pid)))
                 gateways.append((number, footprint(gateway)))
                 left.append((number, files(run) + files(temp)))

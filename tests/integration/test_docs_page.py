@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from modelcloud.client import Client
 from modelcloud.config import ServeConfig
@@ -51,20 +51,6 @@ def url(tmp_path: Path) -> Iterator[str]:
         node.terminate()
         assert b"Stopped" in node.stdout.read()
         assert node.wait(START_S) == 0
-
-
-@pytest.fixture
-def page(chromium: str) -> Iterator[Page]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=chromium,
-            args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-background-networking"],
-        )
-        page = browser.new_page()
-        page.set_default_timeout(START_S * 1000)
-        expect.set_options(timeout=START_S * 1000)
-        yield page
-        browser.close()
 
 
 def test_a_command_and_a_live_update_are_tried_out_on_the_page(url: str, page: Page) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -15,3 +16,11 @@ class Said(NamedTuple):
 
 
 Run = Callable[..., Said]
+
+
+class Terminal(io.StringIO):
+    """Standard input with somebody at it."""
+
+    def isatty(self) -> bool:
+        """It is one."""
+        return True

@@ -7,8 +7,8 @@ can be played, the ones that sockets make rare too.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from functools import wraps
+from collections.abc import Callable
+from time import monotonic
 from typing import Any, NamedTuple, ParamSpec
 
 import msgspec
@@ -16,27 +16,25 @@ import msgspec
 from modelcloud.codecs.media import Codec
 from modelcloud.config import Limits
 from modelcloud.dataplane import messages
+from modelcloud.dataplane.exchange import Exchange
 from modelcloud.dataplane.frames import HEADER_SIZE, Kind, pack_header, unpack_header
 from modelcloud.dataplane.http import HttpConnection
 from modelcloud.dataplane.hub import Gateway
 from modelcloud.dataplane.link import WorkerLink
-from modelcloud.dataplane.messages import LENGTH, AdminRoute, CommandRoute, WorkerAddress
+from modelcloud.dataplane.messages import (
+    LENGTH,
+    AdminRoute,
+    CommandRoute,
+    Share,
+    Site,
+    WorkerAddress,
+)
 from modelcloud.dataplane.pool import Pool
-from modelcloud.dataplane.routes import Endpoint, Lookup
+from modelcloud.dataplane.targets import lookup_of
 
 P = ParamSpec("P")
 
 PATIENCE_S = 60.0
-
-
-def on_a_loop(test: Callable[P, Coroutine[None, None, None]]) -> Callable[P, None]:
-    """Run a coroutine test."""
-
-    @wraps(test)
-    def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        asyncio.run(asyncio.wait_for(test(*args, **kwargs), PATIENCE_S))
-
-    return run
 
 
 async def settle() -> None:
@@ -175,8 +173,8 @@ class FakeWorker:
 class Client:
     """The far end of an `HttpConnection`."""
 
-    def __init__(self, hub: Gateway, *, tls: bool = False) -> None:
-        self.connection = HttpConnection(hub)
+    def __init__(self, hub: Gateway, *, port: int = 0, tls: bool = False) -> None:
+        self.connection = HttpConnection(hub, hub.site(port))
         self.transport = FakeTransport(self.connection, tls=tls)
         self.connection.connection_made(self.transport)  # type: ignore[arg-type]
 
@@ -208,16 +206,16 @@ class Rig:
         self.pool = self.hub.pools[self.SERVICE] = Pool(self.hub, self.SERVICE)
         self.pool.limit = self.hub.limits.queue
         self.pool.deadline_s = self.hub.limits.deadline_s
-        routes = [
-            CommandRoute(service=self.SERVICE, paths=("/ask",), command="ask"),
-            CommandRoute(service=self.SERVICE, paths=("/once",), command="once", idempotent=False),
-            CommandRoute(service=self.SERVICE, paths=("/flow",), command="flow", streams=True),
-        ]
-        self.hub.lookup = Lookup(
-            [Endpoint(r.paths[0], r.methods, route=r, pool=self.pool) for r in routes]
-            + [Endpoint("/healthz", ["GET"])]
-            + [Endpoint("/meta", AdminRoute(path="/meta", methods=("GET",)).methods, admin=True)]
+        here = (Share(self.SERVICE),)
+        site = Site(
+            commands=(
+                CommandRoute(paths=("/ask",), command="ask", shares=here),
+                CommandRoute(paths=("/once",), command="once", shares=here, idempotent=False),
+                CommandRoute(paths=("/flow",), command="flow", shares=here, streams=True),
+            ),
+            admin=(AdminRoute(path="/meta", methods=("GET",)),),
         )
+        self.hub.site(0).switch(lookup_of(site, self.hub.pools, {}))
 
     # ---- the node
 
@@ -257,6 +255,15 @@ def post(path: str = "/ask", body: bytes = b"{}", *headers: bytes) -> bytes:
     """The bytes of a JSON POST."""
     head = b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n" % (path.encode(), len(body))
     return head + b"".join(line + b"\r\n" for line in headers) + b"\r\n" + body
+
+
+def submit(pool: Pool, client: Client, body: bytes = b"{}", *, key: bytes = b"") -> Exchange:
+    """A request for `ask`, as the router hands it to a pool."""
+    exchange = Exchange(client.connection, body, monotonic(), b"id", b"")
+    exchange.command, exchange.key = "ask", key
+    client.connection.pending.append(exchange)
+    pool.submit(exchange)
+    return exchange
 
 
 def get(path: str, *headers: bytes, method: str = "GET") -> bytes:

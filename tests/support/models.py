@@ -28,6 +28,13 @@ def setup(options):
         os.kill(os.getpid(), signal.SIGKILL)
     if fail == "exit":
         os._exit(9)
+    if fail == "import":
+        import no_such_module
+    if fail.startswith("second:"):  # of two workers, the one that comes later
+        os.mkdir(fail.removeprefix("second:"))
+    if fail == "hoard":
+        hoard = bytearray(b"x" * (256 << 20))
+        time.sleep(3600)
     if fail.startswith("cgroup:"):
         with open(fail.removeprefix("cgroup:"), "w") as tasks:
             tasks.write(str(os.getpid()))

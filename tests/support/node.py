@@ -18,6 +18,7 @@ from modelcloud.dataplane.messages import AdminRequest, AdminResponse
 from modelcloud.node.logs import Logs
 from modelcloud.node.run_dir import RunDir
 from modelcloud.node.supervisor import Supervisor
+from modelcloud.serve.app import routing
 from modelcloud.types import Desired, GenerationSpec, GenerationWish, Observed, State
 
 TESTS = Path(__file__).parent.parent
@@ -25,12 +26,13 @@ SERVICE = "fib"
 PATIENCE_S = 30.0
 
 
-def spec(generation: int = 1, /, python: str = "", timeout_s: float = 60.0,
+def spec(generation: int = 1, /, key: str = SERVICE, python: str = "", timeout_s: float = 60.0,
          **options: Any) -> GenerationSpec:  # fmt: skip
-    """A generation of the stub worker with these options."""
+    """A generation of the stub worker with these options; `key` is the deployment's."""
     return GenerationSpec(
-        service=SERVICE, generation=generation, version=1, target="model.py", snapshot="",
-        digest="", options=options, python=python, load_timeout_s=timeout_s,
+        service=key.partition("/")[0], deployment=key, generation=generation, version=1,
+        target="model.py", snapshot="", digest="", options=options, python=python,
+        load_timeout_s=timeout_s,
     )  # fmt: skip
 
 
@@ -49,23 +51,29 @@ def warm(spec: GenerationSpec, replicas: int = 1) -> GenerationWish:
     return GenerationWish(spec=spec, replicas=replicas, routed=False, restart=True)
 
 
-class Node:
-    """What a test holds of a running supervisor."""
+class Deployed:
+    """What a test holds of a deployment."""
 
-    def __init__(self, supervisor: Supervisor, logs: Logs, run_dir: RunDir, port: int) -> None:
+    def __init__(self, supervisor: Supervisor, key: str) -> None:
         self.supervisor = supervisor
-        self.logs = logs
-        self.run_dir = run_dir
-        self.port = port
+        self.key = key
         self._changed = asyncio.Event()
-        supervisor.on_change(self._changed.set)
+        supervisor.on_change(self._look)
+
+    def _look(self, key: str) -> None:
+        if key == self.key:
+            self._changed.set()
 
     @property
     def seen(self) -> Observed:
-        return self.supervisor.observe(SERVICE)
+        return self.supervisor.observe(self.key)
+
+    @property
+    def pids(self) -> set[int]:
+        return {worker.pid for worker in self.seen.workers}
 
     def want(self, *wishes: GenerationWish) -> None:
-        self.supervisor.want(Desired(service=SERVICE, generations=wishes))
+        self.supervisor.want(Desired(deployment=self.key, generations=wishes))
 
     async def until(self, condition: Callable[[Observed], Any]) -> Observed:
         """Wait until what is observed meets the condition."""
@@ -91,9 +99,23 @@ class Node:
         seen = await self.until(lambda seen: list(seen.routed) == [generation])
         return seen.routed[generation]
 
-    async def ask(self, line: str) -> Any:
+
+class Node(Deployed):
+    """What a test holds of a running supervisor, and of the deployment that is `SERVICE`."""
+
+    def __init__(self, supervisor: Supervisor, logs: Logs, run_dir: RunDir, port: int) -> None:
+        super().__init__(supervisor, SERVICE)
+        self.logs = logs
+        self.run_dir = run_dir
+        self.port = port
+
+    def deployed(self, key: str) -> Deployed:
+        """Another deployment of the same node."""
+        return Deployed(self.supervisor, key)
+
+    async def ask(self, line: str, port: int = 0) -> Any:
         """Send a line to the gateway that takes the connection; its answer."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port or self.port)
         writer.write(line.encode() + b"\n")
         answer = await asyncio.wait_for(reader.readline(), PATIENCE_S)
         writer.close()
@@ -119,6 +141,8 @@ async def running(
     worker_module: str = "support.stub_worker",
     gateway_module: str = "support.stub_gateway",
     environ: dict[str, str] | None = None,
+    gpus: int | None = None,
+    envs: tuple[str, float] | None = None,
     **config: Any,
 ) -> AsyncIterator[Node]:
     """A node that listens, of the stub programs unless told otherwise."""
@@ -138,9 +162,12 @@ async def running(
             on_admin=on_admin,
             worker_module=worker_module,
             gateway_module=gateway_module,
+            gpus=gpus,
+            envs=envs,
         )
         try:
             node = Node(supervisor, logs, run_dir, supervisor.bind())
+            supervisor.route(routing(SERVICE))
             await supervisor.listen()
             yield node
         finally:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
 from modelcloud.artifacts import snapshot
+from modelcloud.artifacts.stage import StageRequest, stage
+from modelcloud.artifacts.tree import Caps
 from modelcloud.sdk.contract import Backend
 from modelcloud.sdk.loader import load_backend
 from modelcloud.sdk.options import complete_options
@@ -34,6 +37,24 @@ class Project:
             target=target,
             snapshot=str(taken.folder),
             digest=taken.digest,
+            **given,
+        )
+
+    def keep(self, main: str = "", **given: Any) -> GenerationSpec:
+        """As an artifact of the store, with all its files, in a folder that is not this one."""
+        work = Path(tempfile.mkdtemp(dir=self.staged.parent))
+        request = StageRequest(
+            source=str(self.folder), work=str(work), main=main, caps=Caps(bytes=1 << 24)
+        )
+        staged = stage(request)
+        kept = Path(staged.folder).rename(work / staged.digest)
+        return GenerationSpec(
+            service="s",
+            generation=1,
+            version=1,
+            target=staged.main,
+            snapshot=str(kept),
+            digest=staged.digest,
             **given,
         )
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from functools import wraps
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ParamSpec
 
@@ -47,16 +46,6 @@ SIGNATURE = Signature(
         Command(name="page", with_request=True),
     ),
 )
-
-
-def on_a_loop(test: Callable[P, Coroutine[None, None, None]]) -> Callable[P, None]:
-    """Run a coroutine test."""
-
-    @wraps(test)
-    def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        asyncio.run(asyncio.wait_for(test(*args, **kwargs), PATIENCE_S))
-
-    return run
 
 
 class Engine(FakeEngine):
@@ -102,7 +91,7 @@ class World:
             clock=lambda: self.now,
         )
         self.holds = holds
-        self.engine.on_change(self._moved)
+        self.engine.on_change(lambda _: self._moved())
 
     async def serve(self) -> None:
         """Bring the first generation up."""

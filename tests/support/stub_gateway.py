@@ -2,7 +2,8 @@
 
 It reads one line per connection: `tables` (every table so far, as lists of worker ids), `hold`
 and `release` (keep the Idle messages back), `overdue N` (call worker N so), `admin PATH` (pass
-a request on to the node and give back its status and body). Anything else gets `pong`.
+a request on to the node and give back its status and body). Anything else gets `pong`. It listens
+at the ports that the newest table has sites for, and expects each socket before that table.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import json
 import selectors
 import socket
+import struct
+from functools import partial
 from typing import Any
 
 from modelcloud.dataplane import messages
@@ -24,6 +27,7 @@ class StubGateway:
         self.reader = messages.MessageReader(messages.ToGateway)
         self.selector = selectors.DefaultSelector()
         self.selector.register(self.control, selectors.EVENT_READ, self.on_control)
+        self.ports: dict[int, socket.socket] = {}
         self.tables: list[list[int]] = []
         self.idle: set[int] = set()
         self.hold = False
@@ -48,11 +52,14 @@ class StubGateway:
         if isinstance(message, messages.StartGateway):
             self.listener = socket.socket(fileno=message.listen_fd)
             self.listener.setblocking(False)
+            self.channel = socket.socket(fileno=message.ports_fd)
+            self.channel.setblocking(False)
         elif isinstance(message, messages.Publish):
             if not self.tables:
-                self.selector.register(self.listener, selectors.EVENT_READ, self.on_client)
+                self.accept(self.listener)
                 self.send(messages.Listening())
-            workers = [w.id for service in message.table.services for w in service.workers]
+            self.take_ports({site.port for site in message.table.sites} - {0})
+            workers = [w.id for pool in message.table.pools for w in pool.workers]
             before = self.tables[-1] if self.tables else []
             self.tables.append(workers)
             self.idle = (self.idle | set(before)) - set(workers)
@@ -76,9 +83,33 @@ class StubGateway:
             self.send(messages.Idle(workers=sorted(self.idle)))
             self.idle = set()
 
-    def on_client(self) -> None:
+    def accept(self, listener: socket.socket) -> None:
+        self.selector.register(listener, selectors.EVENT_READ, partial(self.on_client, listener))
+
+    def take_ports(self, named: set[int]) -> None:
+        """Listen at these; a socket that was handed over anew replaces the one before."""
+        while True:
+            try:
+                data, (descriptor,), _, _ = socket.recv_fds(self.channel, 4, 1)
+            except BlockingIOError:
+                break
+            (port,) = struct.unpack("<I", data)
+            self.close(port)
+            self.ports[port] = socket.socket(fileno=descriptor)
+            self.ports[port].setblocking(False)
+            self.accept(self.ports[port])
+        for port in self.ports.keys() - named:
+            self.close(port)
+        assert self.ports.keys() == named
+
+    def close(self, port: int) -> None:
+        if port in self.ports:
+            self.selector.unregister(self.ports[port])
+            self.ports.pop(port).close()
+
+    def on_client(self, listener: socket.socket) -> None:
         try:
-            client, _ = self.listener.accept()
+            client, _ = listener.accept()
         except BlockingIOError:
             return
         client.setblocking(True)

@@ -18,23 +18,44 @@ SOURCE = Path(modelcloud.__file__).parent
 #: From the top to the bottom. A module may import its own part and any part further down; parts
 #: of one line know nothing of each other.
 LAYERS: tuple[tuple[str, ...], ...] = (
+    ("monitor",),
     ("cli",),
     ("launch",),
+    ("platform",),
     ("client", "data_types", "generate"),
+    ("control",),
     ("serve",),
     ("rollout",),
-    ("engines",),
+    ("engines", "monitors"),
     ("node",),
     ("dataplane",),
     ("codecs",),
-    ("sdk", "artifacts"),
+    ("sdk", "artifacts", "store"),
+    ("runtimes",),
     ("config",),
     ("errors", "types", "_version"),
 )
 RANK = {part: -depth for depth, parts in enumerate(LAYERS) for part in parts}
 
+#: Likewise inside the control plane.
+CONTROL_LAYERS: tuple[tuple[str, ...], ...] = (
+    ("main",),
+    ("app", "data_plane", "sweep"),
+    ("api", "service_subject"),
+    ("commands", "web", "bootstrap"),
+    ("reconcile", "resources", "observe"),
+    ("services",),
+    ("deployments",),
+    ("access",),
+    ("common", "state"),
+)
+CONTROL_RANK = {part: -depth for depth, parts in enumerate(CONTROL_LAYERS) for part in parts}
+
 #: Decisions on plain data: of this package they may import these parts only.
-PURE = {"rollout.policy", "rollout.records", "rollout.snapshot"}
+PURE = {
+    "rollout.canary", "rollout.counts", "rollout.policy", "rollout.records", "rollout.snapshot",
+    "rollout.wishes",
+}  # fmt: skip
 PURE_MAY_IMPORT = {"types", "errors", *PURE}
 
 #: What belongs to the edges of the program and never to the parts that carry predictions.
@@ -42,12 +63,32 @@ EDGE_LIBRARIES = {
     "aiohttp", "alembic", "click", "django", "fastapi", "flask", "httpx", "prometheus_client",
     "pydantic", "requests", "rich", "sqlalchemy", "sqlite3", "starlette", "typer", "uvicorn",
 }  # fmt: skip
-CARRIES_PREDICTIONS = {"sdk", "codecs", "artifacts", "dataplane", "node", "engines"}
+CARRIES_PREDICTIONS = {
+    "sdk", "codecs", "artifacts", "runtimes", "dataplane", "node", "engines",
+}  # fmt: skip
 
 #: A worker runs in the environment of its model, which holds little beside.
-WORKER_SIDE = ("sdk", "codecs", "dataplane.worker", "dataplane.batching", "dataplane.frames")
+WORKER_SIDE = (
+    "sdk",
+    "codecs",
+    "runtimes",
+    "dataplane.worker",
+    "dataplane.batching",
+    "dataplane.frames",
+)
 WORKER_LIBRARIES = {"msgspec"}
 WORKER_LIBRARIES_WHEN_USED = {"cloudpickle", "numpy", "PIL", "uvloop"}
+#: Each in the one file that loads its models, inside its functions.
+RUNTIME_LIBRARIES = {
+    "runtimes.lightgbm": {"lightgbm"},
+    "runtimes.mlflow": {"mlflow", "pandas"},
+    "runtimes.onnx": {"onnxruntime"},
+    "runtimes.paddle": {"paddle"},
+    "runtimes.sklearn": {"joblib", "pandas", "skops", "sklearn"},
+    "runtimes.tensorflow": {"tensorflow"},
+    "runtimes.torch": {"torch"},
+    "runtimes.xgboost": {"xgboost"},
+}
 
 #: Heavy; only inside the functions that use them.
 NEVER_AT_MODULE_LEVEL = {"numpy", "PIL"}
@@ -111,6 +152,8 @@ def violations(module: str, source: str, package: str | None = None) -> Iterator
                 yield f"{found.line}: {module} decides on plain data, yet imports {found.path}"
             elif other in RANK and other != part and RANK[other] >= RANK[part]:
                 yield f"{found.line}: {part} imports {found.path}, which is no layer below it"
+            elif other == part == "control":
+                yield from _control_violation(module, target, found)
             continue
         if part in CARRIES_PREDICTIONS and found.root in EDGE_LIBRARIES:
             yield f"{found.line}: {part} imports {found.root}"
@@ -119,9 +162,20 @@ def violations(module: str, source: str, package: str | None = None) -> Iterator
         if found.root in NEVER_AT_MODULE_LEVEL and not found.lazy:
             yield f"{found.line}: {found.root} at module level"
         if worker_side and found.root not in sys.stdlib_module_names:
-            allowed = WORKER_LIBRARIES | (WORKER_LIBRARIES_WHEN_USED if found.lazy else set())
+            allowed = set(WORKER_LIBRARIES)
+            if found.lazy:
+                allowed |= WORKER_LIBRARIES_WHEN_USED | RUNTIME_LIBRARIES.get(module, set())
             if found.root not in allowed:
                 yield f"{found.line}: the worker side imports {found.root}"
+
+
+def _control_violation(module: str, target: str, found: Import) -> Iterator[str]:
+    """What a part of the control plane imports of another one against their order."""
+    part, other = (path.split(".")[1] for path in (module, target))
+    if part not in CONTROL_RANK:
+        yield f"{found.line}: control.{part} stands in no layer; give it one in test_layers.py"
+    elif other != part and CONTROL_RANK.get(other, 0) >= CONTROL_RANK[part]:
+        yield f"{found.line}: control.{part} imports {found.path}, which is no layer below it"
 
 
 def _is_in(module: str, part: str) -> bool:
@@ -169,6 +223,14 @@ def test_every_import_of_the_package_keeps_the_rules() -> None:
         ("codecs.native", "def f():\n    import rich", "2: the worker side imports rich"),
         ("dataplane.worker", "import uvloop", "1: the worker side imports uvloop"),
         ("plugins.new", "", "1: plugins stands in no layer"),
+        ("runtimes.onnx", "import onnxruntime", "1: the worker side imports onnxruntime"),
+        ("runtimes.model", "def f():\n    import torch", "2: the worker side imports torch"),
+        ("runtimes.torch", "from modelcloud.sdk import contract", "1: runtimes imports"),
+        ("control.access.auth", "from modelcloud.control.services import versions",
+         "1: control.access imports"),
+        ("control.services.uploads", "from modelcloud.control.reconcile import journal",
+         "1: control.services imports"),
+        ("control.new", "from modelcloud.control.common import paging", "1: control.new stands"),
     ],
 )  # fmt: skip
 def test_a_violating_import_is_caught_with_its_line(
@@ -182,10 +244,12 @@ def test_a_violating_import_is_caught_with_its_line(
     [
         ("cli.update", "from modelcloud.client import Client"),
         ("serve.app", "from modelcloud.rollout import policy\nfrom . import admin"),
+        ("control.api.logs", "from modelcloud.control.observe import log_files"),
         ("rollout.policy", "from modelcloud.types import State\nfrom .records import Rollout"),
         ("codecs.native", "from modelcloud.sdk.contract import Backend"),
         ("sdk.data_types.image", "def f():\n    import numpy\n    from PIL import Image"),
         ("engines.ray.engine", "import ray"),
+        ("runtimes.torch", "def f():\n    import torch"),
         ("dataplane.worker", "import msgspec, asyncio\nfrom modelcloud import __version__"),
     ],
 )
