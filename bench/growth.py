@@ -88,7 +88,8 @@ class Rig:
         (folder / "model.py").write_text(MODEL)
         staged = take(str(folder / "model.py"), folder / "staged")
         self.workers = []
-        self.routes = []
+        self.pools = []
+        self.commands = []
         for number in range(services):
             worker = Child("modelcloud.dataplane.worker", messages.FromWorker)
             path = str(folder / f"w{number}.sock")
@@ -100,15 +101,17 @@ class Rig:
             files.mkdir()
             worker.send(messages.Load(spec=spec, worker_id=number, socket=path, files=str(files)))
             self.workers.append(worker)
-            commands = tuple(
+            self.commands += [
                 messages.CommandRoute(
-                    service=f"s{number}", paths=(f"/s{number}/{name}",), command=name
+                    paths=(f"/s{number}/{name}",),
+                    command=name,
+                    shares=(messages.Share(f"s{number}"),),
                 )
                 for name in ("ask", "size")
-            )
+            ]
             address = messages.WorkerAddress(number, path, 1, 1)
-            self.routes.append(
-                messages.ServiceRoutes(name=f"s{number}", commands=commands, workers=(address,))
+            self.pools.append(
+                messages.PoolRoutes(name=f"s{number}", service=f"s{number}", workers=(address,))
             )
         for worker in self.workers:
             worker.wait(messages.Ready)
@@ -131,7 +134,11 @@ class Rig:
         begin = time.monotonic()
         self.gateway.send(
             messages.Publish(
-                table=messages.RouteTable(snapshot=self.snapshot, services=tuple(self.routes))
+                table=messages.RouteTable(
+                    snapshot=self.snapshot,
+                    pools=tuple(self.pools),
+                    sites=(messages.Site(commands=tuple(self.commands)),),
+                )
             )
         )
         self.gateway.wait(messages.Published)

@@ -24,7 +24,7 @@ from modelcloud.dataplane.gateway_link import GatewayLink
 from modelcloud.dataplane.http import HttpConnection
 from modelcloud.dataplane.hub import Gateway
 from modelcloud.dataplane.pool import Pool
-from modelcloud.dataplane.routes import Endpoint, Lookup
+from modelcloud.dataplane.targets import lookup_of
 from modelcloud.sdk.function import FunctionBackend
 
 BODY = b'{"a": 25.0}'
@@ -90,11 +90,12 @@ def us(action: Callable[[], object], rounds: int = ROUNDS) -> float:
 def connection(*, learns: bool) -> HttpConnection:
     """A client's connection in front of a pool that answers at once."""
     hub = Gateway(messages.StartGateway(gateway_id=0, listen_fd=-1, limits=Limits()), Told())
-    route = messages.CommandRoute(service="s", paths=("/pisqrt",), command="pisqrt")
-    hub.lookup = Lookup(
-        [Endpoint("/pisqrt", ["GET", "POST"], route=route, pool=Answering(hub, "s"))]
+    route = messages.CommandRoute(
+        paths=("/pisqrt",), command="pisqrt", shares=(messages.Share("s"),)
     )
-    client = HttpConnection(hub)
+    pools = {"s": Answering(hub, "s")}
+    hub.site(0).switch(lookup_of(messages.Site(commands=(route,)), pools, {}))
+    client = HttpConnection(hub, hub.site(0))
     client.connection_made(Nowhere())  # type: ignore[arg-type]
     if not learns:
         client.lessons = 0
