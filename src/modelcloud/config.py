@@ -77,6 +77,8 @@ class PlatformConfig(msgspec.Struct, frozen=True, kw_only=True):
         roots: folders on this machine from which versions may be registered by path.
         cpus, memory, gpus: what the workers of this node may use together; 0: what is there
             (of `gpus`: what `nvidia-smi` lists), -1: none.
+        networks: non-public networks that monitors may reach, as `10.1.0.0/16`.
+        hadoop_bin: the program by which monitors read HDFS and AFS; empty: they may not.
         upload_limit: largest uploaded archive, and the most it may unpack to.
         env_timeout_s: longest build of an environment.
         confine: whether workers are kept from the platform's files and from other processes.
@@ -92,6 +94,8 @@ class PlatformConfig(msgspec.Struct, frozen=True, kw_only=True):
     control_port: int = 8000
     allowed_hosts: tuple[str, ...] = ()
     roots: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
+    hadoop_bin: str = ""
     gateways: int = 1
     tls_cert: str = ""
     tls_key: str = ""

@@ -97,7 +97,7 @@ class Reader:
         if CONTROL in self._places:
             ports = [self._places[place].rpartition(":")[2] for place in (PREDICTIONS, CONTROL)]
             others += ("--port", ports[0], "--control-port", ports[1])
-        platform = self._served.enter_context(up(data, *others))
+        platform = self._served.enter_context(up(data, *others, cwd=self.folder))
         self.server = platform
         self._places[PREDICTIONS] = platform.url.partition("//")[2]
         self._places[CONTROL] = platform.api.partition("//")[2]

@@ -42,7 +42,7 @@ CONTROL_LAYERS: tuple[tuple[str, ...], ...] = (
     ("main",),
     ("app", "data_plane", "sweep"),
     ("api", "service_subject"),
-    ("commands", "web", "bootstrap"),
+    ("commands", "monitors", "web", "bootstrap"),
     ("reconcile", "resources", "observe"),
     ("services",),
     ("deployments",),

@@ -18,7 +18,7 @@ from modelcloud.artifacts.archive import unpack
 from modelcloud.artifacts.copy_folder import copy_folder
 from modelcloud.artifacts.layout import Layout, lay_out
 from modelcloud.artifacts.snapshot import sync_tree
-from modelcloud.artifacts.target import NOTEBOOK_SUFFIX, is_skipped, locate
+from modelcloud.artifacts.target import GOLDEN, NOTEBOOK_SUFFIX, is_skipped, locate
 from modelcloud.artifacts.tree import Caps, Tree
 from modelcloud.errors import NotFound, UsageError
 from modelcloud.runtimes import detect
@@ -39,6 +39,7 @@ class StageRequest(msgspec.Struct, frozen=True, kw_only=True):
         caps: the most it may hold.
         main: the main file; empty to look for the obvious one.
         root: a folder above `source` that nothing is taken from beyond; empty: `source` itself.
+        golden: further golden requests, a line each, beside those that the source holds.
     """
 
     source: str
@@ -46,6 +47,7 @@ class StageRequest(msgspec.Struct, frozen=True, kw_only=True):
     caps: Caps
     main: str = ""
     root: str = ""
+    golden: str = ""
 
 
 class Staged(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,7 +88,7 @@ def stage(request: StageRequest) -> Staged:
         tree = Tree(files, request.caps)
         parts = {path.name for path in locate(str(source), source.parent).files}
         copy_folder(source.parent, tree, only=parts)
-        return _finish(tree, lay_out(files, model.main.name))
+        return _finish(tree, lay_out(files, model.main.name), request.golden)
     if source.suffix in {".py", NOTEBOOK_SUFFIX} and source.is_file():
         main = main or source.name
         source = source.parent
@@ -102,7 +104,7 @@ def stage(request: StageRequest) -> Staged:
         tree = unpack(source, files, request.caps)
     else:
         raise NotFound("there is no such file or folder")
-    return _finish(tree, lay_out(files, main))
+    return _finish(tree, lay_out(files, main), request.golden)
 
 
 def _package_of(folder: Path, root: Path) -> Path | None:
@@ -116,9 +118,23 @@ def _package_of(folder: Path, root: Path) -> Path | None:
     return package
 
 
-def _finish(tree: Tree, layout: Layout) -> Staged:
+def _add_golden(tree: Tree, layout: Layout, golden: str) -> None:
+    """Have the golden requests stand where a worker finds them, after those that are there."""
+    path = (layout.root / layout.main).parent / GOLDEN
+    name = path.relative_to(tree.root).as_posix()
+    content = golden.encode()
+    if name in tree.files:
+        content = path.read_bytes().rstrip(b"\n") + b"\n" + content
+        path.unlink()
+        del tree.files[name]
+    tree.file(name, [content])
+
+
+def _finish(tree: Tree, layout: Layout, golden: str) -> Staged:
     """Drop what is no part of the model, write the manifest, make all of it last."""
     root = layout.root
+    if golden:
+        _add_golden(tree, layout, golden)
     skipped = lru_cache(maxsize=None)(is_skipped)
     digests: dict[str, str] = {}
     left_out = []

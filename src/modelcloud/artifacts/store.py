@@ -60,7 +60,9 @@ class ArtifactStore:
         return self._folder / digest
 
     @contextlib.asynccontextmanager
-    async def holding(self, source: Path, main: str = "", root: str = "") -> AsyncIterator[Staged]:
+    async def holding(
+        self, source: Path, main: str = "", root: str = "", golden: str = ""
+    ) -> AsyncIterator[Staged]:
         """Make an artifact, and keep it from being collected until the block is left.
 
         What is to stay has become referenced by then; what is not, the next `collect` removes.
@@ -69,12 +71,13 @@ class ArtifactStore:
             source: as in `StageRequest`.
             main: likewise.
             root: likewise.
+            golden: likewise.
 
         Raises:
             ModelcloudError: as `stage_process.stage_apart`; nothing is left of it.
             OSError: it could not be put in its place.
         """
-        staged = await self._make(source, main, root)
+        staged = await self._make(source, main, root, golden)
         try:
             yield staged
         finally:
@@ -96,11 +99,16 @@ class ArtifactStore:
             unwanted = present - await referenced()
             return {digest for digest in unwanted if await asyncio.to_thread(self._remove, digest)}
 
-    async def _make(self, source: Path, main: str, root: str) -> Staged:
+    async def _make(self, source: Path, main: str, root: str, golden: str) -> Staged:
         work = Path(tempfile.mkdtemp(prefix="stage-", dir=self._staging))
         try:
             request = StageRequest(
-                source=str(source), work=str(work), caps=self._caps, main=main, root=root
+                source=str(source),
+                work=str(work),
+                caps=self._caps,
+                main=main,
+                root=root,
+                golden=golden,
             )
             staged = await stage_apart(request, self._deadline_s)
             self._held[staged.digest] += 1

@@ -23,7 +23,8 @@ MAIN_FILES = ("model.py", "backend.py")
 NOTEBOOK_SUFFIX = ".pkl"
 
 #: Beside the main file, these are part of a version too: warm-up and golden requests …
-COMPANIONS = ("warmup.jsonl", "golden.jsonl")
+GOLDEN = "golden.jsonl"
+COMPANIONS = ("warmup.jsonl", GOLDEN)
 #: … and what is told of it when it is registered.
 BESIDE = (*COMPANIONS, "requirements.txt", "metrics.json", "history.csv")
 

@@ -20,6 +20,7 @@ from modelcloud.cli import (
     generate,
     instance,
     monitor,
+    monitors,
     observe,
     people,
     serve,
@@ -48,13 +49,14 @@ app.add_typer(generate.app, name="generate")
 for command in (
     account.login, account.logout, account.whoami, account.passwd,
     services.services, services.service, services.register, services.versions,
-    services.edit_service, services.edit_version, services.delete,
+    services.create_service, services.edit_service, services.edit_version, services.delete,
     deploy.deploy, deploy.deployments, deploy.redeploy, deploy.start, deploy.stop, deploy.scale,
     deploy.undeploy, deploy.rollouts, traffic.traffic, traffic.label,
     observe.logs, observe.metrics, instance.node, instance.audit,
 ):  # fmt: skip
     app.command(rich_help_panel="Platform")(command)
 for name, family in (
+    ("monitors", monitors.monitors),
     ("tokens", account.tokens),
     ("users", people.users),
     ("groups", people.groups),

@@ -27,7 +27,7 @@ _local = partial(typer.Option, rich_help_panel="Local")
 _general = partial(typer.Option, rich_help_panel="Type general")
 _hadoop = partial(typer.Option, rich_help_panel="Types hdfs and afs")
 _ftp = partial(typer.Option, rich_help_panel="Type ftp")
-_fsspec = partial(typer.Option, rich_help_panel="Types s3, sftp, webhdfs, local and url")
+_fsspec = partial(typer.Option, rich_help_panel="Types s3, sftp, webhdfs and url")
 _limit = partial(typer.Option, rich_help_panel="Limits")
 
 

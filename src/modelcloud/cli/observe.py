@@ -12,13 +12,6 @@ import typer
 from modelcloud.cli import parse, session, show
 from modelcloud.cli.services import Service
 
-COLUMNS = ("at", "requests", "errors", "p50_ms", "p95_ms", "p99_ms", "queue_ms", "in_flight",
-           "batch_size", "memory", "cpu")  # fmt: skip
-SHADOWS = ("shadowed", "shadow_same", "shadow_different")
-#: A point of which all these are nothing is shown only if it is the last.
-BUSY = ("requests", "shadowed", "in_flight")
-
-
 COLUMNS = (
     "at", "requests", "errors", "p50_ms", "p95_ms", "p99_ms", "queue_ms", "in_flight",
     "batch_size", "memory", "cpu",

@@ -5,6 +5,7 @@ Must never: read a file or the environment, save for the admin token.
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import re
@@ -115,6 +116,18 @@ def share(text: str | float) -> float:
     if (found := amount(text)) > 1:
         raise typer.BadParameter(f"{text!r}; accepted: a share, from 0 to 1")
     return found
+
+
+def network(text: str) -> str:
+    """A network of IP addresses, as `10.1.0.0/16`, or one address.
+
+    Raises:
+        typer.BadParameter: it is none.
+    """
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError:
+        raise typer.BadParameter(f"{text!r}; accepted: a network, as 10.1.0.0/16") from None
 
 
 def memory(text: str | int) -> int:

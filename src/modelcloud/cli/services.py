@@ -171,6 +171,30 @@ def register(
     )
 
 
+def create_service(
+    service: Service,
+    group: Annotated[
+        str | None, typer.Option("--group", "-g", metavar="GROUP", help="Else one's own.")
+    ] = None,
+    description: Description = None,
+    port: Annotated[
+        int | None,
+        typer.Option(metavar="N", parser=parse.port, help="A port of its own."),
+    ] = None,
+    url: session.Url = None,
+    as_json: show.Json = False,
+) -> None:
+    """Make a service without versions; the first `register` makes one too."""
+    fields = {"description": description, "port": port or None}
+    given = {name: value for name, value in fields.items() if value is not None}
+    with session.connect(url) as platform:
+        place = group or platform.whoami()["user"]
+        record = session.once(
+            lambda key: platform.create_service(service, place, idempotency_key=key, **given)
+        )
+    show.said(f"service {service} made in group {place}", record, as_json=as_json)
+
+
 def edit_service(
     service: Service,
     description: Description = None,

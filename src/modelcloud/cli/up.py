@@ -26,7 +26,9 @@ SECRETS = (
     account.PASSWORD_VARIABLE,
 )  # fmt: skip
 #: What the extra `platform` brings.
-LIBRARIES = ("alembic", "argon2", "fastapi", "sqlalchemy", "sse_starlette", "uv", "uvicorn")
+LIBRARIES = (
+    "alembic", "argon2", "cryptography", "fastapi", "sqlalchemy", "sse_starlette", "uv", "uvicorn",
+)  # fmt: skip
 DEFAULT = PlatformConfig()
 LIMITS = Limits()
 
@@ -73,6 +75,21 @@ def up(
     root: Annotated[
         list[Path] | None,
         _access(metavar="DIR", help="Versions may be registered from below it; repeat it."),
+    ] = None,
+    allow_network: Annotated[
+        list[str] | None,
+        _access(
+            metavar="CIDR",
+            parser=parse.network,
+            help="A non-public network that monitors may reach, as 10.1.0.0/16; repeat it.",
+        ),
+    ] = None,
+    hadoop_bin: Annotated[
+        Path | None,
+        _access(
+            metavar="PATH",
+            help="The program hadoop, for monitors of HDFS and AFS; no rule for networks holds it.",
+        ),
     ] = None,
     admin_password_file: Annotated[
         Path | None,
@@ -142,6 +159,8 @@ def up(
         control_port=control_port,
         allowed_hosts=tuple(allowed_host or ()),
         roots=tuple(str(folder.absolute()) for folder in root or ()),
+        networks=tuple(allow_network or ()),
+        hadoop_bin=_program(hadoop_bin),
         gateways=gateways,
         tls_cert=tls_cert,
         tls_key=tls_key,
@@ -173,6 +192,14 @@ def up(
         print(f"First start. Sign in as: {first.user}   password: {first.password}")
         print("It is shown this once; change it with `modelcloud passwd`.", flush=True)
     handover.become("modelcloud.node.__main__", replace(config, database_variables=_take(config)))
+
+
+def _program(path: Path | None) -> str:
+    if path is None:
+        return ""
+    if not (path.is_file() and os.access(path, os.X_OK)):
+        raise typer.BadParameter(f"--hadoop-bin {path}: no program is there that may be run")
+    return str(path.absolute())
 
 
 def _secret_files(*given: str | Path | None) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ from sse_starlette.sse import AppStatus
 from modelcloud.control.app import create_app
 from modelcloud.control.bootstrap import database_url
 from modelcloud.control.data_plane import DataPlane
+from modelcloud.control.monitors.monitoring import Monitoring
 from modelcloud.control.observe.deployment_log import DeploymentLog
 from modelcloud.control.observe.metrics_keeper import MetricsKeeper
 from modelcloud.control.reconcile.reconcilers import Reconcilers
@@ -54,6 +55,8 @@ def main(control_fd: int) -> int:
     )
     # The node says what has started, and who sends junk cannot fill the log with it.
     logging.getLogger("uvicorn").setLevel(logging.ERROR)
+    # Of which monitor these lines are nobody could tell; `control.monitors.work` names it.
+    logging.getLogger("modelcloud.monitors").setLevel(logging.WARNING)
     return uvloop.run(_run(control_fd))
 
 
@@ -86,7 +89,8 @@ def assemble(engine: RemoteEngine, standing: Standing, store: Store) -> Platform
     )
     engine.on_line(reconcilers.take_line)
     engine.on_line(registration.take_line)
-    return replace(state, parts=(reconcilers, registration, keeper, sweep))
+    monitoring = Monitoring(state, registration, reconcilers)
+    return replace(state, parts=(reconcilers, registration, keeper, sweep, monitoring))
 
 
 async def _run(control_fd: int) -> int:

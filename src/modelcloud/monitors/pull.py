@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -33,7 +32,7 @@ log = logging.getLogger(__name__)
 
 #: Pulls in a row that a change of the remote may spoil.
 ATTEMPTS = 3
-_CHUNK = 1024 * 1024
+_CHUNK = 4 * 1024 * 1024
 
 
 class Asked(Protocol):
@@ -124,7 +123,10 @@ async def pull(source: Asked, watched: Watched, found: Look, into: Path) -> Pull
         if not changed(found.seen, after.seen):
             log.info("pull remote model(%s).", watched.model)
             is_folder = found.seen.model.folder
-            size, sha256 = (size_below(path), "") if is_folder else await _measured(path)
+            if is_folder:
+                size, sha256 = await asyncio.to_thread(size_below, path), ""
+            else:
+                size, sha256 = await _measured(path)
             _verify(watched.model, promise, found.seen.model, size, sha256)
             return Pulled(
                 path=path, seen=found.seen, size=size, sha256=sha256, version=promise.version,
@@ -155,18 +157,13 @@ async def _promise(source: Asked, watched: Watched, found: Look) -> Promise:
 
 
 async def _measured(file: Path) -> tuple[int, str]:
-    """Bytes of a file, and their digest; a signal can end it at any time."""
+    """Bytes of a file, and their digest; the loop goes on meanwhile, and may cancel it."""
     digest, size = hashlib.sha256(), 0
-    for chunk in _chunks(file):
-        digest.update(chunk)
-        size += len(chunk)
-        await asyncio.sleep(0)
-    return size, digest.hexdigest()
-
-
-def _chunks(file: Path) -> Iterator[bytes]:
     with file.open("rb") as reader:
-        yield from iter(lambda: reader.read(_CHUNK), b"")
+        while chunk := await asyncio.to_thread(reader.read, _CHUNK):
+            await asyncio.to_thread(digest.update, chunk)
+            size += len(chunk)
+    return size, digest.hexdigest()
 
 
 def _verify(name: str, promise: Promise, mark: Mark, size: int, sha256: str) -> None:

@@ -8,31 +8,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 import signal
-import time
 from pathlib import Path
 
 from modelcloud.artifacts.stage_process import unpack_apart
 from modelcloud.artifacts.store import remove_tree
 from modelcloud.artifacts.tree import Caps, parts_of
 from modelcloud.artifacts.unpack import UnpackRequest
-from modelcloud.errors import ModelcloudError, NotFound, TooLarge, UnsupportedMedia, UsageError
-from modelcloud.monitors.mark import Seen, changed, is_ahead, is_new
+from modelcloud.errors import ModelcloudError, UsageError
+from modelcloud.monitors.mark import Seen
 from modelcloud.monitors.publish import LocalModel
-from modelcloud.monitors.pull import Look, Pulled, look, pull
+from modelcloud.monitors.pull import Look, Pulled, pull
 from modelcloud.monitors.settings import MonitorSettings
 from modelcloud.monitors.source_process import SourceProcess
 from modelcloud.monitors.state import Workplace
+from modelcloud.monitors.watch import Watch, next_delay
 
 log = logging.getLogger(__name__)
 
-#: A source that is away is asked again after this, doubled each time, `--interval` at most: it is
-#: then back in use one interval after it came back.
-FIRST_RETRY_S = 1.0
-#: A model that was refused is pulled again, while it stays the same, after the interval, doubled
-#: each time, and this at most; at once when it is another one.
-LONGEST_REFUSAL_S = 600.0
 _FILES = 20_000
 
 
@@ -75,11 +68,9 @@ class Monitor:
         work = Path(settings.local_tmp_path).absolute() / settings.local_model_name
         self._work = Workplace(work, settings.identity())
         self._source = SourceProcess(settings.source, settings.patience, log.debug)
-        self._published = self._work.published()
-        self._before: Seen | None = None
-        self._refused: Seen | None = None
-        self._refusals = 0
-        self._not_before = 0.0
+        self._watch = Watch(
+            self._source, settings.watched, settings.interval, self._work.published()
+        )
 
     async def close(self) -> None:
         """End what reads the source."""
@@ -103,10 +94,9 @@ class Monitor:
             except (ModelcloudError, OSError) as error:
                 _tell(error)
                 failures += 1
-                delay = retry_delay(failures, self._settings.interval, random.random())  # noqa: S311 — no secret
             else:
                 failures = 0
-                delay = self._settings.interval
+            delay = next_delay(failures, self._settings.interval)
             log.info("sleep %ss.", f"{delay:.3g}" if failures else f"{delay:g}")
             await asyncio.sleep(delay)
 
@@ -117,34 +107,9 @@ class Monitor:
             ModelcloudError: it could not be asked, had or published; the local model is whole.
             OSError: likewise.
         """
-        watched = self._settings.watched
-        found = await look(self._source, watched, self._published)
-        if found is None:
-            raise NotFound(
-                f"there is no done-file({watched.done}) in the remote folder; it comes with the "
-                "first model, else check --remote_path and --remote_donefile_name"
-            )
-        now = found.seen
-        before, self._before = self._before, now
-        published = self._published if self._local.is_there() else None
-        if not is_new(published, now, before):
-            if published is not None and is_ahead(published, now) and before != now:
-                log.warning(
-                    "remote model(%s) changed after its donefile(%s): waiting for that.",
-                    watched.model, watched.done,
-                )  # fmt: skip
-            return
-        if self._is_refused(now):
-            return
-        log.info("donefile(%s) changed.", watched.done)
-        try:
-            await self._take(found)
-        except (UsageError, TooLarge, UnsupportedMedia):
-            self._refuse(now)
-            raise
-        self._refused, self._refusals = None, 0
+        await self._watch.poll(self._take, is_there=self._local.is_there())
 
-    async def _take(self, found: Look) -> None:
+    async def _take(self, found: Look) -> Seen:
         """Pull, verify, unpack, publish, and only then remember."""
         settings = self._settings
         with contextlib.ExitStack() as stack:
@@ -158,7 +123,7 @@ class Monitor:
             log.info("update local model(%s).", settings.local_model_name)
             log.info("update model timestamp(%s).", settings.local_timestamp_file)
             self._work.remember(pulled.seen)
-            self._published = pulled.seen
+            return pulled.seen
 
     async def _unpacked(self, pulled: Pulled, waiting: Path) -> Path:
         """The folder of the model, on the disk."""
@@ -194,43 +159,6 @@ class Monitor:
         alone.mkdir()
         found.rename(alone / found.name)
         return alone
-
-    def _is_refused(self, now: Seen) -> bool:
-        """Whether this model was refused, and is not to be pulled again yet."""
-        if self._refused is None or changed(self._refused, now):
-            self._refusals = 0
-            return False
-        if time.monotonic() < self._not_before:
-            log.debug("the remote model is the one that was refused.")
-            return True
-        return False
-
-    def _refuse(self, now: Seen) -> None:
-        self._refused = now
-        self._refusals += 1
-        self._not_before = time.monotonic() + refusal_delay(
-            self._refusals,
-            self._settings.interval,
-            random.random(),  # noqa: S311 — no secret
-        )
-
-
-def retry_delay(failures: int, interval: float, chance: float) -> float:
-    """Seconds until a source that failed so often in a row is asked again.
-
-    Args:
-        failures: at least 1.
-        interval: the delay is never more.
-        chance: from 0 to 1, so that monitors that failed together do not come back together.
-    """
-    doubled = FIRST_RETRY_S * 2.0 ** min(failures - 1, 30)
-    return min(doubled, interval) * (0.5 + chance / 2)
-
-
-def refusal_delay(refusals: int, interval: float, chance: float) -> float:
-    """Seconds until a model that was refused so often, and stays the same, is pulled again."""
-    doubled = interval * 2.0 ** min(refusals - 1, 30)
-    return max(interval, min(doubled, LONGEST_REFUSAL_S)) * (0.5 + chance / 2)
 
 
 def _tell(error: ModelcloudError | OSError) -> None:

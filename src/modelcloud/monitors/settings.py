@@ -80,25 +80,8 @@ class MonitorSettings(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             UsageError: they do not; the message names the option.
         """
-        source = self.source
-        if source.type not in TYPES:
-            raise UsageError(f"--type {source.type!r}: accepted: {', '.join(TYPES)}")
-        for option, value in self._by_type().items():
-            types, needed = _OF_TYPES[option]
-            if source.type in types and needed and not value:
-                raise UsageError(f"--type {source.type} needs --{option}")
-            if source.type not in types and value:
-                raise UsageError(
-                    f"--{option} goes with --type {' or '.join(types)}, not {source.type}"
-                )
-        if source.options and source.type not in THROUGH_FSSPEC:
-            raise UsageError(
-                f"storage options go with --type {', '.join(THROUGH_FSSPEC)}, not {source.type}"
-            )
-        check_name(self.remote_model_name, "--remote_model_name")
-        check_name(self.remote_donefile_name, "--remote_donefile_name")
-        if self.remote_model_name == self.remote_donefile_name:
-            raise UsageError("--remote_model_name and --remote_donefile_name are the same")
+        check_source(self.source)
+        check_watched(self.watched)
         if self.unpacked_filename:
             parts_of(self.unpacked_filename, depth=16)
         elif self.remote_model_name.lower().endswith(PACKED):
@@ -106,19 +89,6 @@ class MonitorSettings(msgspec.Struct, frozen=True, kw_only=True):
                 f"{self.remote_model_name} is packed; say with --unpacked_filename which folder in "
                 "it is the model ('.' for all of it)"
             )
-
-    def _by_type(self) -> dict[str, str]:
-        source = self.source
-        is_ftp = source.type == FTP
-        return {
-            "general_host": "" if is_ftp else source.host,
-            "hadoop_bin": source.hadoop_bin,
-            "fs_name": source.fs_name,
-            "fs_ugi": source.fs_ugi,
-            "ftp_host": source.host if is_ftp else "",
-            "ftp_username": source.username,
-            "ftp_password": source.password,
-        }
 
     def identity(self) -> str:
         """What a remembered state belongs to: this remote model, and this local one."""
@@ -156,3 +126,48 @@ class MonitorSettings(msgspec.Struct, frozen=True, kw_only=True):
             ("local_tmp_path", self.local_tmp_path),
             ("interval", f"{self.interval:g}"),
         ]
+
+
+def check_source(source: SourceSpec) -> None:
+    """Raise unless its type is one, and has what it needs and nothing of another's.
+
+    Raises:
+        UsageError: it is not so; the message names the option.
+    """
+    if source.type not in TYPES:
+        raise UsageError(f"--type {source.type!r}: accepted: {', '.join(TYPES)}")
+    for option, value in _by_type(source).items():
+        types, needed = _OF_TYPES[option]
+        if source.type in types and needed and not value:
+            raise UsageError(f"--type {source.type} needs --{option}")
+        if source.type not in types and value:
+            raise UsageError(f"--{option} goes with --type {' or '.join(types)}, not {source.type}")
+    if source.options and source.type not in THROUGH_FSSPEC:
+        raise UsageError(
+            f"storage options go with --type {', '.join(THROUGH_FSSPEC)}, not {source.type}"
+        )
+
+
+def check_watched(watched: Watched) -> None:
+    """Raise unless both are names, and of two things.
+
+    Raises:
+        UsageError: it is not so.
+    """
+    check_name(watched.model, "--remote_model_name")
+    check_name(watched.done, "--remote_donefile_name")
+    if watched.model == watched.done:
+        raise UsageError("--remote_model_name and --remote_donefile_name are the same")
+
+
+def _by_type(source: SourceSpec) -> dict[str, str]:
+    is_ftp = source.type == FTP
+    return {
+        "general_host": "" if is_ftp else source.host,
+        "hadoop_bin": source.hadoop_bin,
+        "fs_name": source.fs_name,
+        "fs_ugi": source.fs_ugi,
+        "ftp_host": source.host if is_ftp else "",
+        "ftp_username": source.username,
+        "ftp_password": source.password,
+    }

@@ -24,8 +24,8 @@ MAX_ENTRIES, MAX_DEPTH = 20_000, 16
 
 GENERAL, HDFS, AFS, FTP = "general", "hdfs", "afs", "ftp"
 S3, SFTP, WEBHDFS, LOCAL, URL = "s3", "sftp", "webhdfs", "local", "url"
-THROUGH_FSSPEC = (S3, SFTP, WEBHDFS, LOCAL, URL)
-TYPES = (GENERAL, HDFS, AFS, FTP, *THROUGH_FSSPEC)
+THROUGH_FSSPEC = (S3, SFTP, WEBHDFS, URL)
+TYPES = (GENERAL, HDFS, AFS, FTP, LOCAL, *THROUGH_FSSPEC)
 FTP_PORT = 21
 
 #: Names of storage options whose values are secret.
@@ -48,6 +48,8 @@ class SourceSpec(msgspec.Struct, frozen=True, kw_only=True):
         fs_ugi: of those: `user,password`.
         options: of the types that go through fsspec: its storage options.
         addresses: what it may connect to.
+        roots: of `local`: the folders below which it must lie; empty: anywhere, where `addresses`
+            knows no rule.
     """
 
     type: str
@@ -61,6 +63,7 @@ class SourceSpec(msgspec.Struct, frozen=True, kw_only=True):
     fs_ugi: str = ""
     options: dict[str, Any] = {}
     addresses: Addresses = Addresses()
+    roots: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         """Without anything secret."""

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from modelcloud.dataplane.confinement import Confinement, confine
 from modelcloud.errors import (
     DeadlineExceeded,
     Forbidden,
@@ -50,9 +51,25 @@ _ERRORS: dict[str, type[ModelcloudError]] = {
 }  # fmt: skip
 
 
+class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the process finds around it.
+
+    Attributes:
+        environment: its environment variables; None: those of who starts it.
+        confinement: what it may not reach.
+    """
+
+    environment: dict[str, str] | None = None
+    confinement: Confinement = Confinement()
+
+
+_INHERITED = Surroundings()
+
+
 class _Start(msgspec.Struct, kw_only=True):
     spec: SourceSpec
     size: int
+    confinement: Confinement
 
 
 class _Request(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -80,12 +97,18 @@ class SourceProcess:
         spec: the source.
         patience: what a fetch may take.
         say: is told what is asked and answered, for the log.
+        surroundings: of the process.
     """
 
     def __init__(
-        self, spec: SourceSpec, patience: Patience, say: Callable[[str], None] = lambda _: None
+        self,
+        spec: SourceSpec,
+        patience: Patience,
+        say: Callable[[str], None] = lambda _: None,
+        surroundings: Surroundings = _INHERITED,
     ) -> None:
         self._spec, self._patience, self._say = spec, patience, say
+        self._surroundings = surroundings
         self._process: asyncio.subprocess.Process | None = None
 
     async def marks(self, *names: str) -> list[Mark | None]:
@@ -161,11 +184,16 @@ class SourceProcess:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,  # libraries write there what may hold a secret
+            env=self._surroundings.environment,
             start_new_session=True,
             limit=_MAX_LINE,
         )
         assert self._process.stdin is not None
-        start = _Start(spec=self._spec, size=self._patience.size)
+        start = _Start(
+            spec=self._spec,
+            size=self._patience.size,
+            confinement=self._surroundings.confinement,
+        )
         self._process.stdin.write(msgspec.json.encode(start) + b"\n")
         return self._process
 
@@ -233,7 +261,7 @@ def _refusal(error: Exception, size: int) -> tuple[str, str]:
     if isinstance(error, OSError) and error.errno == errno.EFBIG:
         return "TooLarge", f"the model is more than {size} bytes"
     if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return "Overloaded", "there is no space left in --local_tmp_path"
+        return "Overloaded", "there is no space left where models are pulled to (--local_tmp_path)"
     if isinstance(error, OSError):
         return "Overloaded", f"a file could not be read or written: {error.strerror or error}"
     return "Overloaded", f"the source failed: {type(error).__name__}: {error}"
@@ -248,6 +276,8 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # libraries may print
     start = msgspec.json.decode(sys.stdin.buffer.readline(), type=_Start)
+    if start.confinement != Confinement():
+        confine(start.confinement)
     lines: SimpleQueue[bytes] = SimpleQueue()
     threading.Thread(target=_read_requests, args=(lines.put,), daemon=True).start()
     _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

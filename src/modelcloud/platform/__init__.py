@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from modelcloud.platform.connection import Connection
 from modelcloud.platform.deployments import Deployments
+from modelcloud.platform.monitors import Monitors
 from modelcloud.platform.people import People
 from modelcloud.platform.services import Services
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     import httpx
 
 
-class Platform(People, Services, Deployments):
+class Platform(People, Services, Deployments, Monitors):
     """A connection to a platform's control plane.
 
     Args:

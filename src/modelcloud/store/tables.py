@@ -165,7 +165,8 @@ class Version(Base):
     """An immutable artifact of a service; what may change is description, metrics and `enabled`.
 
     `signature` is `sdk.contract.Signature.to_dict()`; `curves` is series → list of [step, value];
-    `origin` says where it came from; `main` is the served file below the artifact's root.
+    `origin` says where it came from, `monitor_id` which monitor brought it; `main` is the served
+    file below the artifact's root.
     """
 
     __tablename__ = "versions"
@@ -186,11 +187,75 @@ class Version(Base):
     curves: Mapped[dict[str, Any]]
     signature: Mapped[dict[str, Any]]
     origin: Mapped[dict[str, Any]]
+    monitor_id: Mapped[int | None] = mapped_column(
+        ForeignKey("monitors.id", ondelete="SET NULL"), index=True
+    )
     created_by: Mapped[str]
     created_at: Mapped[float]
     revision: Mapped[int] = mapped_column(default=1)
 
     service: Mapped[Service] = relationship()
+
+
+class Monitor(Base):
+    """Brings new versions of a service from a remote place.
+
+    Attributes:
+        settings: the `MonitorBody` it was made of, but for what is secret.
+        secrets: that, encrypted with the key file of the data folder; None: nothing is.
+            `secret_names` says what there is.
+        acts_as: whoever made or last changed it; None: the user is gone, and it does nothing.
+        seen: the `monitors.mark.Seen` of the model that was registered last, as JSON.
+        pending: a version that was registered and whose rollout is still to be begun.
+        deployment_id: where its versions go online; None: the next one does as a new deployment.
+        error: why its last look failed; empty: it did not.
+    """
+
+    __tablename__ = "monitors"
+    __table_args__ = (UniqueConstraint("service_id", "name"), Base.__table_args__)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    service_id: Mapped[int] = mapped_column(ForeignKey("services.id", ondelete="CASCADE"))
+    name: Mapped[str]
+    settings: Mapped[dict[str, Any]]
+    secrets: Mapped[bytes | None]
+    secret_names: Mapped[list[Any]]
+    acts_as: Mapped[int | None] = mapped_column(
+        ForeignKey("users.id", ondelete="SET NULL"), index=True
+    )
+    paused: Mapped[bool] = mapped_column(default=False)
+    seen: Mapped[dict[str, Any] | None]
+    pending: Mapped[int | None]
+    deployment_id: Mapped[int | None]
+    error: Mapped[str] = mapped_column(default="")
+    error_at: Mapped[float | None]
+    changed_at: Mapped[float | None]
+    created_by: Mapped[str]
+    created_at: Mapped[float]
+    revision: Mapped[int] = mapped_column(default=1)
+
+    service: Mapped[Service] = relationship()
+
+
+class MonitorEvent(Base):
+    """A look of a monitor that did something, or failed; the same failure again adds to `times`."""
+
+    __tablename__ = "monitor_events"
+    __table_args__ = (
+        Index("ix_monitor_events_monitor_id_id", "monitor_id", "id"),
+        Base.__table_args__,
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    monitor_id: Mapped[int] = mapped_column(ForeignKey("monitors.id", ondelete="CASCADE"))
+    at: Mapped[float]
+    last_at: Mapped[float]
+    times: Mapped[int] = mapped_column(default=1)
+    duration_s: Mapped[float]
+    outcome: Mapped[str]
+    version: Mapped[int | None]
+    rollout_id: Mapped[int | None]
+    detail: Mapped[str] = mapped_column(default="")
 
 
 class Deployment(Base):

@@ -9,9 +9,9 @@ import pytest
 
 from modelcloud.cli.main import main
 from modelcloud.errors import UsageError
-from modelcloud.monitors.run import FIRST_RETRY_S, LONGEST_REFUSAL_S, refusal_delay, retry_delay
 from modelcloud.monitors.settings import MonitorSettings
 from modelcloud.monitors.source import SourceSpec
+from modelcloud.monitors.watch import FIRST_RETRY_S, LONGEST_REFUSAL_S, refusal_delay, retry_delay
 
 HDFS = {"type": "hdfs", "path": "/", "hadoop_bin": "/h", "fs_ugi": "u,s3cret", "fs_name": "afs://x"}
 FTP = {"type": "ftp", "path": "/", "host": "h", "username": "u", "password": "s3cret"}

@@ -243,6 +243,25 @@ def holders(tx: Session, now: float, *which: ColumnElement[bool]) -> list[Holder
     ]
 
 
+def actor_of(tx: Session, user_id: int, peer: str) -> Actor | None:
+    """A user as what acts in their name while they are away; None: gone, or disabled.
+
+    It may do all that the user may now, but for what only somebody who is signed in may.
+    """
+    user = tx.get(User, user_id)
+    if user is None or user.disabled:
+        return None
+    members = tx.execute(select(Member.group_id, Member.level).where(Member.user_id == user_id))
+    return Actor(
+        user_id=user.id,
+        name=user.name,
+        is_admin=user.is_admin,
+        levels={group_id: Level.of(level) for group_id, level in members},
+        session=False,
+        peer=peer,
+    )
+
+
 def _holder(token: Token, user: User, levels: dict[int, Level]) -> Holder:
     actor = Actor(
         user_id=user.id,

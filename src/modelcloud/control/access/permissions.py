@@ -58,8 +58,9 @@ class Action(str, Enum):
     EDIT_SERVICE = "services.edit"
     DEPLOY = "deployments.deploy"  # new and replace
     UPDATE = "deployments.update"  # options, redeploy, start, scale, roll back, traffic, labels
+    MONITOR = "monitors.edit"  # make, change, pause, run now, test
     STOP = "deployments.stop"
-    DELETE = "deployments.delete"  # a deployment, a version, or a service with all of them
+    DELETE = "deployments.delete"  # a deployment, version or monitor, a service with all of them
     SHARE = "groups.share"
     EDIT_GROUP = "groups.edit"
     GROUP_AUDIT = "groups.audit"
@@ -124,6 +125,7 @@ _LEVELS: dict[Action, Level] = {
     Action.EDIT_SERVICE: Level.MODIFY,
     Action.DEPLOY: Level.MODIFY,
     Action.UPDATE: Level.MODIFY,
+    Action.MONITOR: Level.MODIFY,
     Action.STOP: Level.MANAGE,
     Action.DELETE: Level.MANAGE,
     Action.SHARE: Level.MANAGE,

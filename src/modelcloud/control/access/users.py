@@ -18,14 +18,19 @@ from modelcloud.control.common.paging import Page
 from modelcloud.control.common.records import Listing, Record, Time
 from modelcloud.control.common.revisions import Expected
 from modelcloud.errors import Conflict, NotFound
-from modelcloud.store.tables import Deployment, Group, Service, User, Version
+from modelcloud.store.tables import Deployment, Group, Monitor, Service, User, Version
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 
 #: Names of users by which `permissions` tells whose something is.
-_OWNERS = (Service.created_by, Version.created_by, Deployment.deployed_by)
+_OWNERS = (
+    Service.created_by,
+    Version.created_by,
+    Deployment.deployed_by,
+    Monitor.created_by,
+)
 
 
 class UserRecord(Record):

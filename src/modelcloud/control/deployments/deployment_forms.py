@@ -34,11 +34,10 @@ KeepWarm = Annotated[float, Field(ge=0, le=MAX_KEEP_WARM_S)]
 Named = str | dict[str, Any]
 
 
-class DeployBody(Body):
-    """Put a version online: beside the others (`new`), or in place of one (`replace`).
+class DeploySettings(Body):
+    """How a version is put online.
 
     Attributes:
-        replaces: the online version that is replaced; needed with `replace` only.
         instance_type: needed with `new`. With `replace`, this and all that follows stay as they
             are where they are not given; `options` as far as the new version declares them.
         weight: its share of `/predict/<service>`. A new version beside others gets 0 unless told
@@ -46,9 +45,6 @@ class DeployBody(Body):
         label: leads to it from the moment it serves.
     """
 
-    version: int
-    mode: Literal["new", "replace"] = "new"
-    replaces: int | None = None
     instance_type: str | None = None
     replicas: Replicas | None = None
     dispatch: Named | None = None
@@ -58,6 +54,18 @@ class DeployBody(Body):
     keep_warm_s: KeepWarm | None = None
     label: str | None = None
     weight: Weight | None = None
+
+
+class DeployBody(DeploySettings):
+    """Put a version online: beside the others (`new`), or in place of one (`replace`).
+
+    Attributes:
+        replaces: the online version that is replaced; needed with `replace` only.
+    """
+
+    version: int
+    mode: Literal["new", "replace"] = "new"
+    replaces: int | None = None
 
 
 class UpdateBody(Body):

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from msgspec.structs import replace
 
@@ -39,7 +39,13 @@ from modelcloud.serve.options import check_options
 from modelcloud.store.store import Store
 from modelcloud.types import GenerationSpec
 
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
 log = logging.getLogger(__name__)
+
+#: What a new version is done with beside being added, in the same transaction.
+Add: TypeAlias = Callable[["Session"], VersionRecord]
 
 ARTIFACTS, STAGING = "artifacts", "staging"
 #: For unpacking and checking one artifact.
@@ -48,6 +54,22 @@ STAGE_S = 900.0
 MAX_UNDER_WAY, STAGED_AT_ONCE = 16, 2
 #: Read of a file beside the model.
 MAX_FILE = 8 * 1024 * 1024
+
+
+class Files(NamedTuple):
+    """What a version is made of.
+
+    Attributes:
+        path: as `StageRequest.source`.
+        root: likewise.
+        origin: see `VersionRecord`.
+        golden: see `StageRequest`.
+    """
+
+    path: Path
+    root: str
+    origin: dict[str, Any]
+    golden: str = ""
 
 
 class Registration:
@@ -116,11 +138,50 @@ class Registration:
                 (400), the actor may not (403), a name or number is taken (409), the archive is over
                 a limit (413), the model cannot be imported (422).
         """
+        record = await self.register_files(
+            actor,
+            service,
+            asked,
+            lambda: self._source(actor, asked),
+            together=lambda add: once.around(add, 201),
+        )
+        assert record is not None
+        if asked.upload is not None:
+            with contextlib.suppress(NotFound):  # another registration of it was quicker
+                self.uploads.drop(actor, asked.upload)
+        return record
+
+    async def register_files(
+        self,
+        actor: Actor,
+        service: str,
+        asked: RegisterBody,
+        files: Callable[[], Files],
+        *,
+        together: Callable[[Add], Add],
+        admit: Callable[[Staged], bool] = lambda _: True,
+    ) -> VersionRecord | None:
+        """Register a version of files that are on this machine.
+
+        Args:
+            actor: whose version it is.
+            service: its name.
+            asked: all of it but for `upload` and `path`, which `files` stand for.
+            files: says which, once the request is known to fit.
+            together: makes the transaction that adds the version a larger one.
+            admit: whether a version is to be made of what was staged; it may refuse by raising.
+
+        Returns:
+            The version; None: none was made, as `admit` said.
+
+        Raises:
+            ModelcloudError: as `register`.
+        """
         if self._under_way >= MAX_UNDER_WAY:
             raise TooManyRequests(f"{MAX_UNDER_WAY} versions are being registered; wait for one")
         self._under_way += 1
         try:
-            return await self._register(actor, service, asked, once)
+            return await self._register(actor, service, asked, files, together, admit)
         finally:
             self._under_way -= 1
 
@@ -142,13 +203,19 @@ class Registration:
     # ---- inside
 
     async def _register(
-        self, actor: Actor, service: str, asked: RegisterBody, once: Once
-    ) -> VersionRecord:
+        self,
+        actor: Actor,
+        service: str,
+        asked: RegisterBody,
+        files: Callable[[], Files],
+        together: Callable[[Add], Add],
+        admit: Callable[[Staged], bool],
+    ) -> VersionRecord | None:
         check = partial(
             versions.check, actor=actor, name=service, asked=asked, taken_ports=self.taken_ports
         )
         await self._store.read(check)
-        source, root, origin = self._source(actor, asked)
+        found = files()
         await asyncio.to_thread(check_python, asked.python)
         given = replace(
             check_curves(asked.curves or {}), metrics=check_metrics(asked.metrics or {})
@@ -157,9 +224,11 @@ class Registration:
             async with contextlib.AsyncExitStack() as held:
                 async with self._stages:
                     staged = await held.enter_async_context(
-                        self._artifacts.holding(source, asked.main, root)
+                        self._artifacts.holding(found.path, asked.main, found.root, found.golden)
                     )
-                proposal, said = await self._propose(asked, staged, given, origin)
+                if not admit(staged):
+                    return None
+                proposal, said = await self._propose(asked, staged, given, found.origin)
                 add = partial(
                     versions.add,
                     actor=actor,
@@ -168,25 +237,21 @@ class Registration:
                     proposal=proposal,
                     taken_ports=self.taken_ports,
                 )
-                record = await self._store.transact(once.around(add, 201))
+                record = await self._store.transact(together(add))
         except BaseException as error:
             await self._undo(actor, service, asked, error)
             raise
         for line in said:  # it is built now; a deployment will find it there
             self._write(service, f"version {record.version}: {line}")
-        if asked.upload is not None:
-            with contextlib.suppress(NotFound):  # another registration of it was quicker
-                self.uploads.drop(actor, asked.upload)
         return record
 
-    def _source(self, actor: Actor, asked: RegisterBody) -> tuple[Path, str, dict[str, Any]]:
-        """What to stage, the root it lies below, and both in words for the version's `origin`."""
+    def _source(self, actor: Actor, asked: RegisterBody) -> Files:
         if asked.upload is not None and asked.path is None:
             path = self.uploads.path(actor, asked.upload)
-            return path, "", {"kind": "upload"}
+            return Files(path, "", {"kind": "upload"})
         if asked.path is not None and asked.upload is None:
             source, root = source_below(asked.path, self._config.roots, self._config.data)
-            return source, str(root), {"kind": "path", "path": asked.path}
+            return Files(source, str(root), {"kind": "path", "path": asked.path})
         got = "neither" if asked.path is None else "both"
         raise InvalidInput("upload, path", got, "one of the two")
 

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from pathlib import Path
 
 from modelcloud.errors import UsageError
-from modelcloud.monitors.address import only_unguarded
 from modelcloud.monitors.source import (
     AFS,
     FTP,
@@ -55,8 +53,9 @@ def open_source(spec: SourceSpec, say: Callable[[str], None]) -> Source:
 
         return Ftp(spec)
     if spec.type == LOCAL:
-        only_unguarded(spec.addresses, "a folder of this machine")
-        return _fsspec(f"file://{Path(spec.path).absolute()}", spec)
+        from modelcloud.monitors.sources.local import Local
+
+        return Local(spec)
     if spec.type == S3 and "://" not in spec.path:
         return _fsspec(f"s3://{spec.path.lstrip('/')}", spec)
     if spec.type not in TYPES:

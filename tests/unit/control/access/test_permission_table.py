@@ -11,9 +11,11 @@ from fastapi.routing import APIRoute
 from sqlalchemy import select
 
 from modelcloud.config import PlatformConfig
+from modelcloud.control.monitors.monitoring import Monitoring
 from modelcloud.control.observe.metrics_keeper import MetricsKeeper
 from modelcloud.control.reconcile.reconcilers import Reconcilers
 from modelcloud.control.services.registration import Registration
+from modelcloud.control.state import PlatformState
 from modelcloud.control.web.gate import PUBLIC_PAGES
 from modelcloud.engines.fake import FakeEngine
 from modelcloud.node.orders import Counters
@@ -23,6 +25,7 @@ from modelcloud.store.tables import (
     Deployment,
     Group,
     InstanceType,
+    Monitor,
     RolloutRow,
     Service,
     Version,
@@ -52,6 +55,13 @@ MANAGE = "401 404 404 403 403 ok ok ok"
 
 #: Bodies that are filled in later.
 MODEL, UPLOAD = "a model below a root", "an archive"
+#: Of a place that is refused before anybody connects to it.
+SOURCE = {
+    "type": "general", "general_host": "http://127.0.0.1:9", "remote_path": "/",
+    "remote_model_name": "m.tar", "remote_donefile_name": "done",
+    "deploy": {"instance_type": "small"},
+}  # fmt: skip
+MONITOR = {"name": "new", "paused": True, **SOURCE}
 
 #: Route → the JSON body that is sent, and what each role gets: `ok` is an answer below 400, or
 #: what the work itself could not do (409, 422, 504).
@@ -113,6 +123,17 @@ TABLE: dict[str, tuple[Any, str]] = {
     "POST /api/v1/services/{service}/deployments/{version}/update": ({"options": {}}, MODIFY),
     "POST /api/v1/services/{service}/deployments/{version}/rollback": (None, MODIFY),
     "POST /api/v1/services/{service}/deployments/{version}/scale": ({"replicas": 2}, MODIFY),
+    "GET /api/v1/services/{service}/monitors": (None, READ),
+    "POST /api/v1/services/{service}/monitors": (MONITOR, MODIFY),
+    "POST /api/v1/services/{service}/monitors/test": (MONITOR, MODIFY),
+    "GET /api/v1/services/{service}/monitors/{monitor}": (None, READ),
+    "PATCH /api/v1/services/{service}/monitors/{monitor}": ({"interval": 20}, MODIFY),
+    "DELETE /api/v1/services/{service}/monitors/{monitor}": (None, MANAGE),
+    "POST /api/v1/services/{service}/monitors/{monitor}/pause": (None, MODIFY),
+    "POST /api/v1/services/{service}/monitors/{monitor}/resume": (None, MODIFY),
+    "POST /api/v1/services/{service}/monitors/{monitor}/run": (None, MODIFY),
+    "POST /api/v1/services/{service}/monitors/{monitor}/test": (None, MODIFY),
+    "GET /api/v1/services/{service}/monitors/{monitor}/events": (None, READ),
     "GET /api/v1/services/{service}/traffic": (None, READ),
     "PUT /api/v1/services/{service}/traffic": ({"labels": {}}, MODIFY),
     "GET /api/v1/rollouts": (None, ANYBODY),
@@ -125,7 +146,10 @@ TABLE: dict[str, tuple[Any, str]] = {
 }  # fmt: skip
 
 #: What stands for the parameters of a path.
-OBJECTS = {"group": "lab", "user": "read", "service": "fib", "version": 1, "rollout": 1}
+OBJECTS: dict[str, Any] = {
+    "group": "lab", "user": "read", "service": "fib", "version": 1, "rollout": 1,
+    "monitor": "daily",
+}  # fmt: skip
 NAMES = {"/users/": "victim", "/instance-types/": "small"}
 
 
@@ -246,7 +270,11 @@ def _fill(tx: Session) -> None:
         step="serving", strategy={}, source=None, target={"generation": 1, "version": 1}, change={},
         actor="manage", accepted_at=1.0, started_at=1.0, finished_at=2.0,
     )  # fmt: skip
-    tx.add(rollout)
+    monitor = Monitor(
+        service_id=service.id, name="daily", settings=SOURCE, secret_names=[], paused=True,
+        created_by="manage", created_at=1.0,
+    )  # fmt: skip
+    tx.add_all([rollout, monitor])
 
 
 @pytest.fixture(scope="module")
@@ -260,17 +288,20 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     engine = Node()
     reconcilers = Reconcilers(store, engine, write=lambda service, line: None)
     standing = standing_of(config)
+    registration = Registration(
+        store,
+        engine,
+        standing,
+        write=lambda service, line: None,
+        in_use=reconcilers.in_use,
+        clock=time.monotonic,
+    )
+    state = PlatformState(store=store, engine=engine, standing=standing)
     parts = (
         reconcilers,
-        Registration(
-            store,
-            engine,
-            standing,
-            write=lambda service, line: None,
-            in_use=reconcilers.in_use,
-            clock=time.monotonic,
-        ),
+        registration,
         MetricsKeeper(store, engine.counters),
+        Monitoring(state, registration, reconcilers),
     )
     with ControlRig(store, engine=engine, config=config, parts=parts) as rig:
         found = World(rig)

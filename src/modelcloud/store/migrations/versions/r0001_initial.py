@@ -244,6 +244,58 @@ def upgrade() -> None:
     op.create_index("ix_rollouts_service_id_id", "rollouts", ["service_id", "id"])
     op.create_index("ix_rollouts_state", "rollouts", ["state"])
     op.create_table(
+        "monitors",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("service_id", sa.Integer(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("settings", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("secrets", sa.LargeBinary(), nullable=True),
+        sa.Column("secret_names", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("acts_as", sa.Integer(), nullable=True),
+        sa.Column("paused", sa.Boolean(), nullable=False),
+        sa.Column("seen", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("pending", sa.Integer(), nullable=True),
+        sa.Column("deployment_id", sa.Integer(), nullable=True),
+        sa.Column("error", sa.String(), nullable=False),
+        sa.Column("error_at", sa.Double(), nullable=True),
+        sa.Column("changed_at", sa.Double(), nullable=True),
+        sa.Column("created_by", sa.String(), nullable=False),
+        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.Column("revision", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["service_id"], ["services.id"], name="fk_monitors_service_id", ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["acts_as"], ["users.id"], name="fk_monitors_acts_as", ondelete="SET NULL"
+        ),
+        sa.PrimaryKeyConstraint("id", name="pk_monitors"),
+        sa.UniqueConstraint("service_id", "name", name="uq_monitors_service_id_name"),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_monitors_acts_as", "monitors", ["acts_as"])
+    op.create_table(
+        "monitor_events",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("monitor_id", sa.Integer(), nullable=False),
+        sa.Column("at", sa.Double(), nullable=False),
+        sa.Column("last_at", sa.Double(), nullable=False),
+        sa.Column("times", sa.Integer(), nullable=False),
+        sa.Column("duration_s", sa.Double(), nullable=False),
+        sa.Column("outcome", sa.String(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=True),
+        sa.Column("rollout_id", sa.Integer(), nullable=True),
+        sa.Column("detail", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["monitor_id"],
+            ["monitors.id"],
+            name="fk_monitor_events_monitor_id",
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("id", name="pk_monitor_events"),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_monitor_events_monitor_id_id", "monitor_events", ["monitor_id", "id"])
+    op.create_table(
         "versions",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("service_id", sa.Integer(), nullable=False),
@@ -260,10 +312,14 @@ def upgrade() -> None:
         sa.Column("curves", sa.JSON(none_as_null=True), nullable=False),
         sa.Column("signature", sa.JSON(none_as_null=True), nullable=False),
         sa.Column("origin", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("monitor_id", sa.Integer(), nullable=True),
         sa.Column("created_by", sa.String(), nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.Column("revision", sa.Integer(), nullable=False),
         sa.ForeignKeyConstraint(["artifact"], ["artifacts.digest"], name="fk_versions_artifact"),
+        sa.ForeignKeyConstraint(
+            ["monitor_id"], ["monitors.id"], name="fk_versions_monitor_id", ondelete="SET NULL"
+        ),
         sa.ForeignKeyConstraint(
             ["service_id"], ["services.id"], name="fk_versions_service_id", ondelete="CASCADE"
         ),
@@ -272,6 +328,7 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index("ix_versions_artifact", "versions", ["artifact"])
+    op.create_index("ix_versions_monitor_id", "versions", ["monitor_id"])
     op.create_table(
         "labels",
         sa.Column("service_id", sa.Integer(), nullable=False),
