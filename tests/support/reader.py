@@ -94,10 +94,11 @@ class Reader:
             self.folder / arguments[where],
             arguments[: where - 1] + arguments[where + 1 :],
         )
+        others = tuple(str(self.folder) if word == "." else word for word in others)
         if CONTROL in self._places:
             ports = [self._places[place].rpartition(":")[2] for place in (PREDICTIONS, CONTROL)]
             others += ("--port", ports[0], "--control-port", ports[1])
-        platform = self._served.enter_context(up(data, *others, cwd=self.folder))
+        platform = self._served.enter_context(up(data, *others))
         self.server = platform
         self._places[PREDICTIONS] = platform.url.partition("//")[2]
         self._places[CONTROL] = platform.api.partition("//")[2]

@@ -72,7 +72,7 @@ class Up(Server):
         os.kill(pid, signal.SIGKILL)
 
 
-def start_up(data: Path, *arguments: str | Path, cwd: Path | None = None, **env: str) -> Up:
+def start_up(data: Path, *arguments: str | Path, **env: str) -> Up:
     """Start `modelcloud up` on free ports; it may end by itself."""
     password = data.parent / f"{data.name}.password"
     password.write_text(PASSWORD + "\n")
@@ -82,7 +82,6 @@ def start_up(data: Path, *arguments: str | Path, cwd: Path | None = None, **env:
     ]  # fmt: skip
     process = subprocess.Popen(
         [*map(str, command)],
-        cwd=cwd,
         env={**os.environ, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1", **env},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -93,9 +92,9 @@ def start_up(data: Path, *arguments: str | Path, cwd: Path | None = None, **env:
 
 
 @contextmanager
-def up(data: Path, *arguments: str | Path, cwd: Path | None = None, **env: str) -> Iterator[Up]:
+def up(data: Path, *arguments: str | Path, **env: str) -> Iterator[Up]:
     """A platform that answers; its end by SIGTERM must give status 0."""
-    platform = start_up(data, *arguments, cwd=cwd, **env)
+    platform = start_up(data, *arguments, **env)
     try:
         platform.wait_serving()
         yield platform

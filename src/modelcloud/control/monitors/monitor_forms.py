@@ -205,7 +205,9 @@ def source_spec(
         ("ftp_host", settings.ftp_host, FTP),
     ):
         if value and kind != of:
-            raise InvalidInput(field, repr(value[:200]), f"it with type {of} only")
+            raise InvalidInput(
+                field, repr(value[:200]), f"none with type {kind}; it goes with type {of}"
+            )
     addresses = Addresses(networks=config.networks)
     roots: tuple[str, ...] = ()
     if kind in {HDFS, AFS}:
