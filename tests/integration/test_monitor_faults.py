@@ -8,11 +8,9 @@ import os
 import signal
 import socket
 import subprocess
-import tarfile
 import threading
 import time
 from collections.abc import Iterator
-from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -27,6 +25,8 @@ from support.monitored import (
     Monitor,
     Reader,
     arguments_for,
+    cut_at_a_member,
+    flipped,
     leftovers,
     monitor,
     once,
@@ -58,18 +58,6 @@ def local_source(folder: Folder) -> list[str]:
     return ["--type", "local", "--remote_path", str(folder.folder)]
 
 
-def cut_at_a_member(archive: bytes) -> bytes:
-    """A tar without its last members and its end."""
-    with tarfile.open(fileobj=BytesIO(archive)) as tar:
-        return archive[: tar.getmembers()[3].offset]
-
-
-def flipped(archive: bytes) -> bytes:
-    """One bit of a file's content is another one; no tar has a checksum of that."""
-    where = archive.index(b"filled")
-    return archive[:where] + bytes([archive[where] ^ 1]) + archive[where + 1 :]
-
-
 def test_an_archive_that_is_cut_or_damaged_is_refused_and_the_next_one_taken(
     web: ServedFolder, tmp_path: Path
 ) -> None:
@@ -80,7 +68,7 @@ def test_an_archive_that_is_cut_or_damaged_is_refused_and_the_next_one_taken(
         for data, done, told in (
             (cut_at_a_member(plain), b"cut at a member", "cut short"),
             (packed(2)[:-20], b"cut", "cut short"),
-            (flipped(plain), promise(plain), "has the sha256"),
+            (flipped(plain, b"filled"), promise(plain), "has the sha256"),
             (plain[:-KIB], promise(plain), "bytes, by its done-file"),
             (page, b"page", "no archive"),
             (packed(2), b'{"sha256": "12', "begins like JSON"),
