@@ -7,7 +7,6 @@ import fcntl
 import os
 import signal
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from support.disk import small_disk
 from support.ftp_server import PASSWORD, ftp_folder
 from support.marks import MARK, living
 from support.monitored import (
@@ -35,7 +35,6 @@ from support.monitored import (
     promise,
     version_of,
 )
-from support.programs import program
 from support.served_folders import ServedFolder, running
 from support.server import wait_for
 from support.web_server import Way, general, web_folder
@@ -213,36 +212,24 @@ def test_a_server_that_is_stopped_in_its_tracks_is_given_up(tmp_path: Path) -> N
         assert version_of(tmp_path / MODEL) == 2
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A folder with 2 MiB of space."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    command = [program("mount"), "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
-    if os.getuid() != 0 or subprocess.run(command, check=False, capture_output=True).returncode:
-        pytest.skip("mounting needs root")
-    yield folder
-    subprocess.run([program("umount"), "-l", str(folder)], check=True)
-
-
 @pytest.mark.parametrize("full", ["--local_tmp_path", "--local_path"])
-def test_a_full_disk_is_told_and_heals(
-    full: str, web: ServedFolder, tmp_path: Path, small_disk: Path
-) -> None:
-    local = small_disk if full == "--local_path" else tmp_path
-    with monitor(tmp_path, web.source, full, small_disk) as running_:
-        running_.wait_for_line(PUBLISHED)
-        filling = b"\0" if full == "--local_path" else os.urandom(1)  # packs well, or not at all
-        size = 4 * KIB * KIB
-        data = filling * size if filling == b"\0" else os.urandom(size)
-        web.put(ARCHIVE, packed(2, filling=data))
-        web.put(DONE, b"2")
-        running_.wait_for_line("no space left")
-        assert version_of(local / MODEL) == 1
-        produce(web, 3)
-        running_.wait_for_line(PUBLISHED, 2)
-        assert version_of(local / MODEL) == 3
-    assert not leftovers(local)
+def test_a_full_disk_is_told_and_heals(full: str, web: ServedFolder, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "small", "2m") as disk:
+        local = disk if full == "--local_path" else tmp_path
+        with monitor(tmp_path, web.source, full, disk) as running_:
+            running_.wait_for_line(PUBLISHED)
+            size = 4 * KIB * KIB
+            data = (
+                b"\0" * size if full == "--local_path" else os.urandom(size)
+            )  # packs well, or not
+            web.put(ARCHIVE, packed(2, filling=data))
+            web.put(DONE, b"2")
+            running_.wait_for_line("no space left")
+            assert version_of(local / MODEL) == 1
+            produce(web, 3)
+            running_.wait_for_line(PUBLISHED, 2)
+            assert version_of(local / MODEL) == 3
+        assert not leftovers(local)
 
 
 def test_a_signal_ends_a_pull_within_seconds_and_leaves_nothing(

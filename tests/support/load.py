@@ -83,11 +83,18 @@ class Load:
             sample = Sample(sent, time.monotonic(), kept_alive, f"{type(error).__name__}: {error}")
         self.samples.append(sample)
 
-    async def _exchange(self, sent: float, kept_alive: bool) -> Sample:
-        if kept_alive and self._idle:
+    def _kept(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
+        """The connection that was used last; those that the server had idle for too long go."""
+        while self._idle:
             reader, writer = self._idle.pop()
-        else:
-            reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+            if not reader.at_eof():
+                return reader, writer
+            writer.close()
+        return None
+
+    async def _exchange(self, sent: float, kept_alive: bool) -> Sample:
+        kept = self._kept() if kept_alive else None
+        reader, writer = kept or await asyncio.open_connection("127.0.0.1", self._port)
         last = b"\r\n" if kept_alive else b"connection: close\r\n\r\n"
         try:
             writer.write(self._request + last + self._data)
