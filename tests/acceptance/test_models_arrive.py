@@ -13,33 +13,34 @@ import pytest
 
 from support import ftp_server, s3_server, sftp_server
 from support.hdfs_server import Hdfs, HdfsFolder, hdfs_server
-from support.housing import served
+from support.housing import Served, served
 from support.monitored import MODEL, monitor
+from support.paddle_producer import paddle_line
 from support.places import Remote, remote
+from support.runtime_envs import interpreter
 
 pytestmark = pytest.mark.timeout(900)
 
 UPDATES = 20
+#: Of Paddle, whose workers take seconds to start.
+FEWER_UPDATES = 5
 UGI = "modelcloud,s3cret-ugi-password"
 SECRETS = (ftp_server.PASSWORD, sftp_server.PASSWORD, s3_server.SECRET, UGI.partition(",")[2])
 
 
-def twenty_models_arrive(there: Remote, folder: Path) -> None:
-    """The whole story, and what must be seen of it."""
-    with (
-        served(folder) as story,
-        monitor(folder, there.source, "--debug", env=there.env) as running,
-    ):
+def models_arrive(story: Served, there: Remote, updates: int) -> None:
+    """The story, and what must be seen of it."""
+    with monitor(story.folder, there.source, "--debug", env=there.env) as running:
         with story.under_load():
-            for _ in range(UPDATES):
+            for _ in range(updates):
                 story.arrive(there.place)
         rollouts = story.server.get("/rollouts").json()["rollouts"]
     by_generation = story.producer.by_generation(story.samples)
     numbers = [number for _, number in sorted(by_generation.items())]
-    assert numbers == list(range(UPDATES + 1)), "a model that was not seen, or seen twice"
+    assert numbers == list(range(updates + 1)), "a model that was not seen, or seen twice"
     assert {rollout["state"] for rollout in rollouts} == {"succeeded"}
     for line in ("donefile(donefile) changed.", f"update local model({MODEL})."):
-        assert sum(line in said for said in running.lines) >= UPDATES
+        assert sum(line in said for said in running.lines) >= updates
     assert not any(secret in running.log for secret in SECRETS)
 
 
@@ -47,8 +48,8 @@ def twenty_models_arrive(there: Remote, folder: Path) -> None:
 @pytest.mark.xdist_group("models arrive")
 @pytest.mark.parametrize("kind", ["ftp", "general", "s3", "sftp"])
 def test_twenty_models_arrive_under_load_and_no_request_fails(kind: str, tmp_path: Path) -> None:
-    with remote(kind, tmp_path) as there:
-        twenty_models_arrive(there, tmp_path / "server_path")
+    with remote(kind, tmp_path) as there, served(tmp_path / "server_path") as story:
+        models_arrive(story, there, UPDATES)
 
 
 @pytest.fixture(scope="module")
@@ -63,4 +64,16 @@ def test_twenty_models_arrive_from_hdfs_through_hadoop_bin(hdfs: Hdfs, tmp_path:
     place = HdfsFolder(hdfs, "/", tmp_path / "product_path")
     source = [*place.source, "--fs_name", hdfs.name]
     there = Remote(place, source, {"MODELCLOUD_FS_UGI": UGI})
-    twenty_models_arrive(there, tmp_path / "server_path")
+    with served(tmp_path / "server_path") as story:
+        models_arrive(story, there, UPDATES)
+
+
+@pytest.mark.runtimes
+def test_models_of_paddle_arrive_as_a_folder_of_paddle_serving(tmp_path: Path) -> None:
+    python = interpreter("paddle")
+    with (
+        paddle_line(python, tmp_path / "product_path") as line,
+        remote("general", tmp_path) as there,
+        served(tmp_path / "server_path", line, "--python", python) as story,
+    ):
+        models_arrive(story, there, FEWER_UPDATES)

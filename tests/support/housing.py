@@ -9,8 +9,9 @@ import contextlib
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
 import pytest
 from sklearn.datasets import load_diabetes
 from sklearn.linear_model import SGDRegressor
@@ -25,41 +26,72 @@ from support.server import Server, serve, wait_for
 ARRIVAL_S = 120.0
 
 
+def table() -> tuple[Any, Any]:
+    """Rows of numbers and what is to be predicted; of the diabetes data, which come along."""
+    data = load_diabetes()
+    return StandardScaler().fit_transform(data.data), data.target
+
+
+class Trainer(Protocol):
+    """What trains."""
+
+    def train(self, number: int) -> float:
+        """One pass more over `table`, for the model of a number; the price of its first row."""
+
+    def files(self) -> dict[str, bytes]:
+        """That model, which is served without code: the files of its folder, by their names.
+
+        Its outputs are `price`, and its number by both of its files: `BY_GRAPH`, `BY_WEIGHTS`.
+        """
+
+
+class Line:
+    """A linear model of scikit-learn, kept as ONNX."""
+
+    def __init__(self) -> None:
+        self._rows, self._targets = table()
+        self._line = SGDRegressor(learning_rate="constant", eta0=1e-4, random_state=0)
+        self._number = 0
+
+    def train(self, number: int) -> float:
+        """See `Trainer.train`."""
+        self._line.partial_fit(self._rows, self._targets)
+        self._number = number
+        return float(self._line.predict(self._rows[:1])[0])
+
+    def files(self) -> dict[str, bytes]:
+        """See `Trainer.files`."""
+        weights, bias = self._line.coef_.tolist(), float(self._line.intercept_[0])
+        with tempfile.TemporaryDirectory() as temporary:
+            write_line(Path(temporary), self._number, weights, bias)
+            return {file.name: file.read_bytes() for file in sorted(Path(temporary).iterdir())}
+
+
 class Producer:
-    """Makes one pass more over the data for each model; number 0 has not seen it yet.
+    """Makes one model after the other, numbered from 0 on.
 
     Attributes:
         number: of the newest model.
-        asked: a row to ask its price for.
         expected: number of a model → the price that it gives.
+        question: a request's body, which asks for that.
     """
 
-    def __init__(self) -> None:
-        table = load_diabetes()
-        self._rows = StandardScaler().fit_transform(table.data)
-        self._targets = table.target
-        self._line = SGDRegressor(learning_rate="constant", eta0=1e-4, random_state=0)
+    def __init__(self, trainer: Trainer) -> None:
         self.number = -1
-        self.asked: list[float] = self._rows[0].tolist()
         self.expected: dict[int, float] = {}
+        self.question = {"inputs": table()[0][:1].tolist()}
+        self._trainer = trainer
         self.train()
 
     def train(self) -> int:
-        """One pass; the number of the model that it gives."""
-        self._line.partial_fit(self._rows, self._targets)
+        """The next model; its number."""
         self.number += 1
-        self.expected[self.number] = float(self._line.predict([self.asked])[0])
+        self.expected[self.number] = self._trainer.train(self.number)
         return self.number
-
-    def write(self, folder: Path) -> None:
-        """The newest model, as a folder that is served without code."""
-        write_line(folder, self.number, self._line.coef_.tolist(), float(self._line.intercept_[0]))
 
     def files(self) -> dict[str, bytes]:
         """The newest model's, by their names."""
-        with tempfile.TemporaryDirectory() as temporary:
-            self.write(Path(temporary))
-            return {file.name: file.read_bytes() for file in sorted(Path(temporary).iterdir())}
+        return self._trainer.files()
 
     def packed(self, *, gzipped: bool = True, filling: bytes = b"") -> bytes:
         """The newest model, as `tar` packs it; `filling` is a further file of it."""
@@ -73,18 +105,14 @@ class Producer:
         place.put(DONE, b"")
         return self.number
 
-    @property
-    def question(self) -> dict[str, Any]:
-        """A request's body."""
-        return {"inputs": [self.asked]}
-
     def whole(self, outputs: Any) -> int:
         """Which model gave this answer.
 
         Raises:
             AssertionError: none alone: its parts are of two models, or it is not what one says.
         """
-        (graph,), (weights,), (price,) = (outputs[name] for name in (BY_GRAPH, BY_WEIGHTS, "price"))
+        names = (BY_GRAPH, BY_WEIGHTS, "price")
+        graph, weights, price = (float(np.ravel(outputs[name])[0]) for name in names)
         assert graph == weights, f"torn: a graph of model {graph}, weights of {weights}"
         assert price == pytest.approx(self.expected[int(graph)], rel=1e-4)
         return int(graph)
@@ -150,10 +178,11 @@ class Served:
 
 
 @contextlib.contextmanager
-def served(folder: Path) -> Iterator[Served]:
-    """A server as in the seed's story, in this folder."""
-    producer = Producer()
-    folder.mkdir(exist_ok=True)
-    producer.write(folder / MODEL)
-    with serve("--model", MODEL, "--thread", "10", cwd=folder) as server:
+def served(folder: Path, trainer: Trainer | None = None, *more: str | Path) -> Iterator[Served]:
+    """A server as in the seed's story, in this folder; `more` goes on its command line."""
+    producer = Producer(trainer or Line())
+    (folder / MODEL).mkdir(parents=True)
+    for name, data in producer.files().items():
+        (folder / MODEL / name).write_bytes(data)
+    with serve("--model", MODEL, "--thread", "10", *more, cwd=folder) as server:
         yield Served(folder, server, producer)
