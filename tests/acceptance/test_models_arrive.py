@@ -60,6 +60,7 @@ def hdfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hdfs]:
 
 @pytest.mark.hdfs
 @pytest.mark.xdist_group("hdfs")
+@pytest.mark.timeout(1800)  # each call of the program starts a Java
 def test_twenty_models_arrive_from_hdfs_through_hadoop_bin(hdfs: Hdfs, tmp_path: Path) -> None:
     place = HdfsFolder(hdfs, "/", tmp_path / "product_path")
     source = [*place.source, "--fs_name", hdfs.name]
