@@ -21,6 +21,8 @@ from support.killed import CALLS, first_in, killed_at, look_once
 from support.monitored import (
     ARCHIVE,
     DONE,
+    MODEL,
+    TIMESTAMP,
     Monitor,
     arguments_for,
     cut_at_a_member,
@@ -211,3 +213,22 @@ def test_a_monitor_that_is_killed_at_any_system_call_fails_no_prediction(
         story.wait_for(produced)
     assert kills
     assert not leftovers(story.folder)
+
+
+def test_a_torn_model_would_be_seen(tmp_path: Path) -> None:
+    """The control: the graph of one model with the weights of the next, said to be whole."""
+    with served(tmp_path / "server_path") as story:
+        story.producer.train()
+        model = story.folder / MODEL
+        (model / WEIGHTS).write_bytes(story.producer.files()[WEIGHTS])
+        (model / TIMESTAMP).touch()
+
+        def serves() -> bool:
+            newest = story.server.get("/rollouts").json()["rollouts"][0]
+            return bool(newest["to"]["generation"] == 2 and newest["state"] == "succeeded")
+
+        wait_for("it to serve", serves)
+        with pytest.raises(AssertionError, match="torn: a graph of model 0"):
+            story.answers()
+        with pytest.raises(AssertionError, match="torn"), story.under_load():
+            pass
