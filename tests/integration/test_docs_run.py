@@ -15,6 +15,7 @@ PAGES = [
     ROOT / "README.md",
     DOCS / "quickstart.md",
     DOCS / "how-to" / "serve-model-files.md",
+    DOCS / "how-to" / "models-that-arrive.md",
     DOCS / "how-to" / "platform.md",
     DOCS / "how-to" / "share-a-group.md",
     DOCS / "how-to" / "split-traffic.md",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from support.hdfs_server import Hdfs, hdfs_server
+from support.hdfs_server import Hdfs, HdfsFolder, hdfs_server
 from support.monitored import (
     ARCHIVE,
     DONE,
@@ -36,31 +36,15 @@ def hdfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hdfs]:
         yield server
 
 
-class Remote:
-    """A folder of that file system, written as the seed's producer does: removed, then put."""
-
-    def __init__(self, hdfs: Hdfs, folder: Path) -> None:
-        self.path = f"/{folder.name}"
-        self._hdfs, self._local = hdfs, folder / "upload"
-        assert hdfs.fs("-mkdir", "-p", self.path).returncode == 0
-
-    def put(self, name: str, data: bytes) -> None:
-        local = self._local / name
-        local.parent.mkdir(parents=True, exist_ok=True)
-        local.write_bytes(data)
-        self._hdfs.fs("-rm", f"{self.path}/{name}")
-        assert self._hdfs.fs("-put", local, f"{self.path}/{name}").returncode == 0
-
-
-def through_hadoop(hdfs: Hdfs, remote: Remote) -> list[str]:
-    return ["--type", "hdfs", "--hadoop_bin", hdfs.hadoop, "--remote_path", remote.path]
+def folder_of(hdfs: Hdfs, tmp_path: Path) -> HdfsFolder:
+    return HdfsFolder(hdfs, f"/{tmp_path.name}", tmp_path / "upload")
 
 
 def test_every_new_model_takes_the_old_ones_place_through_hadoop_bin(
     hdfs: Hdfs, tmp_path: Path
 ) -> None:
-    remote = Remote(hdfs, tmp_path)
-    source = [*through_hadoop(hdfs, remote), "--fs_name", hdfs.name]
+    remote = folder_of(hdfs, tmp_path)
+    source = [*remote.source, "--fs_name", hdfs.name]
     local, env = tmp_path / MODEL, {"MODELCLOUD_FS_UGI": UGI}
     with Reader(local) as reader, monitor(tmp_path, source, "--debug", env=env) as running:
         for version in range(1, 4):
@@ -82,7 +66,7 @@ def test_every_new_model_takes_the_old_ones_place_through_hadoop_bin(
 def test_every_new_model_takes_the_old_ones_place_through_webhdfs(
     hdfs: Hdfs, tmp_path: Path
 ) -> None:
-    remote = Remote(hdfs, tmp_path)
+    remote = folder_of(hdfs, tmp_path)
     address = f"webhdfs://127.0.0.1:{hdfs.web_port}{remote.path}"
     source = ["--type", "webhdfs", "--remote_path", address, "--storage_option", "user=root"]
     with Reader(tmp_path / MODEL) as reader, monitor(tmp_path, source) as running:
@@ -94,7 +78,7 @@ def test_every_new_model_takes_the_old_ones_place_through_webhdfs(
 
 
 def test_a_model_that_is_a_folder_comes_through_both(hdfs: Hdfs, tmp_path: Path) -> None:
-    remote = Remote(hdfs, tmp_path)
+    remote = folder_of(hdfs, tmp_path)
     folder = tmp_path / "folder"
     for name, data in files_of(1, b"x" * 200_000).items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -103,7 +87,7 @@ def test_a_model_that_is_a_folder_comes_through_both(hdfs: Hdfs, tmp_path: Path)
     remote.put(DONE, b"")
     address = f"webhdfs://127.0.0.1:{hdfs.web_port}{remote.path}"
     web = ["--type", "webhdfs", "--remote_path", address, "--storage_option", "user=root"]
-    for source in (through_hadoop(hdfs, remote), web):
+    for source in (remote.source, web):
         done = once(tmp_path, source, model="plain", unpacked="")
         assert done.process.returncode == 0, done.log
         assert "update local model" in done.log
@@ -111,13 +95,13 @@ def test_a_model_that_is_a_folder_comes_through_both(hdfs: Hdfs, tmp_path: Path)
 
 
 def test_what_is_wrong_is_told(hdfs: Hdfs, tmp_path: Path) -> None:
-    remote = Remote(hdfs, tmp_path)
-    done = once(tmp_path, through_hadoop(hdfs, remote))
+    remote = folder_of(hdfs, tmp_path)
+    done = once(tmp_path, remote.source)
     assert done.process.returncode == 1
     assert "there is no done-file(donefile)" in done.log
     remote.put(DONE, b"")
-    assert "A producer writes the model first" in once(tmp_path, through_hadoop(hdfs, remote)).log
-    elsewhere = [*through_hadoop(hdfs, remote), "--fs_name", "hdfs://127.0.0.1:1"]
+    assert "A producer writes the model first" in once(tmp_path, remote.source).log
+    elsewhere = [*remote.source, "--fs_name", "hdfs://127.0.0.1:1"]
     done = once(tmp_path, elsewhere)
     assert done.process.returncode == 1
     assert "Connection refused" in done.log
@@ -130,9 +114,9 @@ def test_a_data_node_that_hangs_is_given_up_and_its_return_heals(
     hdfs: Hdfs, tmp_path: Path
 ) -> None:
     """`hadoop fs -get` waits for it without end."""
-    remote = Remote(hdfs, tmp_path)
+    remote = folder_of(hdfs, tmp_path)
     produce(remote, 1)
-    with monitor(tmp_path, through_hadoop(hdfs, remote), "--stall_timeout", "4") as running:
+    with monitor(tmp_path, remote.source, "--stall_timeout", "4") as running:
         running.wait_for_line(PUBLISHED, 1, 120)
         remote.put(ARCHIVE, packed(2))
         remote.put("next", promise(packed(2)))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from support.killed import CALLS, first_in, killed_at, look_once, traced
 from support.monitored import (
     MODEL,
     TIMESTAMP,
@@ -20,30 +20,12 @@ from support.monitored import (
     produce,
     version_of,
 )
-from support.programs import program
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(900),
     pytest.mark.xdist_group("monitor killed"),
 ]
-
-#: The monitor without its command line, which opens hundreds of files of its own.
-ONCE = """
-import asyncio, os, sys
-from modelcloud.monitors.address import Addresses
-from modelcloud.monitors.run import start
-from modelcloud.monitors.settings import MonitorSettings
-from modelcloud.monitors.source import SourceSpec
-os.chdir(sys.argv[1])
-spec = SourceSpec(type="local", path="remote", addresses=Addresses(anything=True))
-settings = MonitorSettings(
-    source=spec, remote_model_name="uci_housing.tar.gz", remote_donefile_name="donefile",
-    local_path=".", local_model_name="uci_housing_model", local_tmp_path="_tmp",
-    unpacked_filename="uci_housing_model", once=True,
-)
-sys.exit(start(settings))
-"""
 
 
 def begin(folder: Path) -> None:
@@ -56,17 +38,8 @@ def begin(folder: Path) -> None:
     produce(remote, 2)
 
 
-def look_once(folder: Path, *tracer: str) -> int:
-    command = [*tracer, sys.executable, "-c", ONCE, str(folder)]
-    return subprocess.run(command, check=False, capture_output=True).returncode
-
-
 def stamp(folder: Path) -> int:
     return (folder / MODEL / TIMESTAMP).stat().st_mtime_ns
-
-
-def traced(call: str, *more: str) -> list[str]:
-    return [program("strace"), "-qq", "-e", f"trace={call}", *more]
 
 
 def check_and_heal(folder: Path, old_stamp: int) -> int:
@@ -82,26 +55,19 @@ def check_and_heal(folder: Path, old_stamp: int) -> int:
 
 @pytest.mark.parametrize(
     "call",
-    [
-        pytest.param("openat", marks=pytest.mark.sweep),
-        "write", "fsync", "rename,renameat2", "mkdir", "chmod,fchmodat",
-        "unlink,unlinkat", "rmdir", "utimensat,ftruncate,pwrite64,flock",
-    ],
-)  # fmt: skip
+    [pytest.param(call, marks=[pytest.mark.sweep] * (call == "openat")) for call in CALLS],
+)
 def test_a_kill_at_any_system_call_leaves_a_whole_model(tmp_path: Path, call: str) -> None:
     """Each run is killed at the Nth of these calls, from the first one in its folder on."""
-    folder, log = tmp_path / "monitored", tmp_path / "calls"
+    folder = tmp_path / "monitored"
     begin(folder)
-    assert look_once(folder, *traced(call, "-y", "-o", str(log))) == 0
-    calls = log.read_text().splitlines()
-    first = next(n for n, line in enumerate(calls, 1) if str(folder) in line or "_tmp" in line)
+    number = first_in(folder, call, tmp_path / "calls")
     seen: list[int] = []
-    status, number = -signal.SIGKILL, max(1, first - 5)  # not every run makes as many before
-    while status != 0:
+    killed = True
+    while killed:
         begin(folder)
         old = stamp(folder)
-        status = look_once(folder, *traced(call, "-e", f"inject={call}:signal=KILL:when={number}"))
-        assert status in {0, -signal.SIGKILL}
+        killed = killed_at(folder, call, number)
         seen.append(check_and_heal(folder, old))
         number += 1
     assert seen == sorted(seen)
@@ -112,13 +78,12 @@ def test_a_kill_at_any_system_call_leaves_a_whole_model(tmp_path: Path, call: st
 def test_a_kill_of_what_reads_or_unpacks_leaves_the_old_model(tmp_path: Path, call: str) -> None:
     """Of all processes together, whichever gets to the Nth call first."""
     folder = tmp_path / "monitored"
-    status, number = 1, 0
-    while status != 0:
+    killed, number = True, 0
+    while killed:
         number += 1
         begin(folder)
         old = stamp(folder)
-        inject = f"inject={call}:signal=KILL:when={number}"
-        status = look_once(folder, *traced(call, "-f", "-e", inject))
+        killed = killed_at(folder, call, number, children=True)
         check_and_heal(folder, old)
     assert number > 1
 

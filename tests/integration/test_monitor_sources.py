@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 from support import ftp_server, s3_server, sftp_server
-from support.ftp_server import ftp_folder
 from support.monitored import (
     DONE,
     MODEL,
     TIMESTAMP,
-    Folder,
-    Place,
     Reader,
     files_of,
     monitor,
@@ -26,48 +21,11 @@ from support.monitored import (
     promise,
     version_of,
 )
-from support.s3_server import s3_bucket
-from support.served_folders import running
-from support.sftp_server import sftp_folder
-from support.web_server import web_folder
+from support.places import KINDS, remote
 
 pytestmark = pytest.mark.xdist_group("monitor")
 
-KINDS = ("local", "general", "ftp", "plain ftp", "general ftp", "sftp", "s3")
 SECRETS = (ftp_server.PASSWORD, sftp_server.PASSWORD, s3_server.SECRET)
-
-
-class Remote(NamedTuple):
-    """A remote folder, from both of its sides."""
-
-    place: Place
-    source: list[str]
-    env: dict[str, str]
-
-
-@contextlib.contextmanager
-def remote(kind: str, folder: Path) -> Iterator[Remote]:
-    files = folder / "remote"
-    files.mkdir()
-    if kind == "local":
-        yield Remote(Folder(files), ["--type", "local", "--remote_path", str(files)], {})
-    elif kind == "s3":
-        with s3_bucket() as bucket:
-            yield Remote(bucket, bucket.source, bucket.env)
-    elif kind == "general":
-        with running(web_folder(files)) as web:
-            yield Remote(web, web.source, {})
-    elif kind == "sftp":
-        with running(sftp_folder(files)) as sftp:
-            yield Remote(sftp, sftp.source, {})
-    else:
-        with running(ftp_folder(files, plain=kind == "plain ftp")) as ftp:
-            source = ftp.source
-            if kind == "general ftp":
-                host = f"ftp://127.0.0.1:{ftp.port}"
-                source = ["--type", "general", "--general_host", host, "--remote_path", "/"]
-            env = {"MODELCLOUD_FTP_PASSWORD": ftp_server.PASSWORD}
-            yield Remote(ftp, source, env if kind != "general ftp" else {})
 
 
 @pytest.mark.parametrize("kind", KINDS)

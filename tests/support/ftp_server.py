@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import ftplib
+import io
 import sys
 from pathlib import Path
 
 from support.served_folders import ServedFolder, python_server
+from support.server import DEADLINE_S
 
 USER, PASSWORD = "modelcloud", "s3cret-ftp-password"
 
@@ -20,6 +24,23 @@ def ftp_folder(folder: Path, *, plain: bool = False) -> ServedFolder:
     return served
 
 
+class Uploads:
+    """That folder, from the side of who uploads to it."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+
+    def put(self, name: str, data: bytes) -> None:
+        """Write a file over what is there, as the protocol does: in place."""
+        with ftplib.FTP(timeout=DEADLINE_S) as ftp:
+            ftp.connect("127.0.0.1", self._port)
+            ftp.login(USER, PASSWORD)
+            for folder in [*Path(name).parents][-2::-1]:
+                with contextlib.suppress(ftplib.error_perm):  # it is there
+                    ftp.mkd(str(folder))
+            ftp.storbinary(f"STOR {name}", io.BytesIO(data))
+
+
 def main(port: str, folder: str, kind: str) -> None:
     """Serve."""
     from pyftpdlib.authorizers import DummyAuthorizer  # type: ignore[import-untyped]
@@ -27,7 +48,7 @@ def main(port: str, folder: str, kind: str) -> None:
     from pyftpdlib.servers import FTPServer  # type: ignore[import-untyped]
 
     authorizer = DummyAuthorizer()
-    authorizer.add_user(USER, PASSWORD, folder)
+    authorizer.add_user(USER, PASSWORD, folder, perm="elradfmwMT")
     authorizer.add_anonymous(folder)
     known = dict(FTPHandler.proto_cmds)
     if kind == "plain":

@@ -111,11 +111,6 @@ class Hdfs:
             check=False, capture_output=True, text=True, timeout=_DEADLINE_S,
         )  # fmt: skip
 
-    def put(self, local: Path, remote: str) -> None:
-        """Upload a file over what is there, in Hadoop's own way: deleted, then written anew."""
-        done = self.fs("-put", "-f", local, remote)
-        assert done.returncode == 0, done.stderr
-
     def ready(self) -> bool:
         """Whether it takes files."""
         for process in (self.name_node, self.data_node):
@@ -134,6 +129,35 @@ class Hdfs:
             process.kill()
             process.send_signal(signal.SIGCONT)
             process.wait(_DEADLINE_S)
+
+
+class HdfsFolder:
+    """A folder of that file system, written as the seed's producer does: removed, then put.
+
+    Args:
+        hdfs: the file system.
+        path: of the folder; made if it is not there.
+        upload: a folder of this machine for what is put.
+
+    Attributes:
+        source: arguments of a monitor that watches it.
+    """
+
+    def __init__(self, hdfs: Hdfs, path: str, upload: Path) -> None:
+        self.path = path
+        self.source = ["--type", "hdfs", "--hadoop_bin", hdfs.hadoop, "--remote_path", path]
+        self._hdfs, self._upload = hdfs, upload
+        assert hdfs.fs("-mkdir", "-p", path).returncode == 0
+
+    def put(self, name: str, data: bytes) -> None:
+        """Write a file in the place of what is there."""
+        local = self._upload / name
+        local.parent.mkdir(parents=True, exist_ok=True)
+        local.write_bytes(data)
+        remote = f"{self.path.rstrip('/')}/{name}"
+        self._hdfs.fs("-rm", remote)
+        done = self._hdfs.fs("-put", local, remote)
+        assert done.returncode == 0, done.stderr
 
 
 @contextlib.contextmanager

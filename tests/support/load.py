@@ -10,9 +10,11 @@ import asyncio
 import json
 import threading
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from itertools import accumulate
+from typing import Any, NamedTuple
 
 REQUEST_TIMEOUT_S = 30.0
 
@@ -26,7 +28,7 @@ class Sample(NamedTuple):
     error: str
     generation: int = 0
     version: int = 0
-    answer: float | None = None
+    answer: Any = None
 
     @property
     def seconds(self) -> float:
@@ -81,11 +83,18 @@ class Load:
             sample = Sample(sent, time.monotonic(), kept_alive, f"{type(error).__name__}: {error}")
         self.samples.append(sample)
 
-    async def _exchange(self, sent: float, kept_alive: bool) -> Sample:
-        if kept_alive and self._idle:
+    def _kept(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
+        """The connection that was used last; those that the server had idle for too long go."""
+        while self._idle:
             reader, writer = self._idle.pop()
-        else:
-            reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+            if not reader.at_eof():
+                return reader, writer
+            writer.close()
+        return None
+
+    async def _exchange(self, sent: float, kept_alive: bool) -> Sample:
+        kept = self._kept() if kept_alive else None
+        reader, writer = kept or await asyncio.open_connection("127.0.0.1", self._port)
         last = b"\r\n" if kept_alive else b"connection: close\r\n\r\n"
         try:
             writer.write(self._request + last + self._data)
@@ -138,16 +147,19 @@ def mixed(samples: list[Sample]) -> list[tuple[Sample, Sample]]:
 
     Only for load on one gateway and updates forward, where an order of answers exists.
     """
-    out = []
     good = sorted((s for s in samples if not s.error), key=lambda sample: sample.done)
-    for later in good:
-        for earlier in good:
-            if earlier.done >= later.sent:
-                break
-            if earlier.generation > later.generation:
-                out.append((earlier, later))
-                break
-    return out
+    done = [sample.done for sample in good]
+    newest = list(accumulate(good, _newer))
+    return [
+        (newest[before - 1], later)
+        for later in good
+        if (before := bisect_left(done, later.sent))
+        and newest[before - 1].generation > later.generation
+    ]
+
+
+def _newer(one: Sample, other: Sample) -> Sample:
+    return other if other.generation > one.generation else one
 
 
 def stalls(

@@ -50,14 +50,31 @@ def files_of(version: int, filling: bytes = b"") -> dict[str, bytes]:
 
 
 def packed(version: int, *, gzipped: bool = True, filling: bytes = b"") -> bytes:
-    """That model as `tar` packs it, below its folder's name; the same bytes each time."""
+    """That model as `tar` packs it; the same bytes each time."""
+    return tarred(files_of(version, filling), gzipped=gzipped)
+
+
+def tarred(files: dict[str, bytes], *, gzipped: bool = True) -> bytes:
+    """A model of these files as `tar` packs it, below its folder's name."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as tar:
-        for name, data in files_of(version, filling).items():
+        for name, data in files.items():
             member = tarfile.TarInfo(f"{MODEL}/{name}")
             member.size = len(data)
             tar.addfile(member, io.BytesIO(data))
     return gzip.compress(out.getvalue(), mtime=0) if gzipped else out.getvalue()
+
+
+def cut_at_a_member(archive: bytes) -> bytes:
+    """A tar without its last member and its end."""
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        return archive[: tar.getmembers()[-1].offset]
+
+
+def flipped(archive: bytes, within: bytes) -> bytes:
+    """One bit of a file's content is another one; no tar has a checksum of that."""
+    where = archive.index(within)
+    return archive[:where] + bytes([archive[where] ^ 1]) + archive[where + 1 :]
 
 
 def promise(archive: bytes) -> bytes:

@@ -81,10 +81,16 @@ class Reader:
         assert matches(self._here(expected), said), f"{told}\n---- and not\n{expected}"
 
     def serve(self, *arguments: str) -> None:
-        """Start `modelcloud serve`, in place of what ran before."""
+        """Start `modelcloud serve` where one is, in place of what ran before; at any free port."""
         self.stop()
-        self.server = self._served.enter_context(serve(*arguments, cwd=self.folder))
-        self._places[PREDICTIONS] = f"127.0.0.1:{self.server.port}"
+        said, _ = self._shell.type("pwd")
+        written = PREDICTIONS
+        if "--port" in arguments:
+            where = arguments.index("--port")
+            written = f"127.0.0.1:{arguments[where + 1]}"
+            arguments = arguments[:where] + arguments[where + 2 :]
+        self.server = self._served.enter_context(serve(*arguments, cwd=Path(said.strip())))
+        self._places[written] = f"127.0.0.1:{self.server.port}"
 
     def up(self, *arguments: str) -> None:
         """Start `modelcloud up`; a second time at the addresses of the first."""

@@ -28,6 +28,30 @@ def sftp_folder(folder: Path) -> ServedFolder:
     return served
 
 
+class Uploads:
+    """That folder, from the side of who uploads to it."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+
+    def put(self, name: str, data: bytes) -> None:
+        """Write a file over what is there, as the protocol does: in place."""
+        asyncio.run(self._put(name, data))
+
+    async def _put(self, name: str, data: bytes) -> None:
+        import asyncssh
+
+        async with (
+            asyncssh.connect(
+                "127.0.0.1", self._port, username=USER, password=PASSWORD, known_hosts=None
+            ) as connection,
+            connection.start_sftp_client() as client,
+        ):
+            await client.makedirs(str(Path(name).parent), exist_ok=True)
+            async with client.open(name, "wb") as file:
+                await file.write(data)
+
+
 async def main(port: str, folder: str, key: str) -> None:
     """Serve."""
     import asyncssh

@@ -137,12 +137,16 @@ class Monitor:
             caps=Caps(bytes=settings.patience.size, entries=_FILES),
             packed=bool(settings.unpacked_filename),
         )
-        if not request.packed:
+        if request.packed:
+            log.info("unpack remote file(%s).", name)
+        else:
             log.debug("remote file(%s) is already unpacked.", name)
+        try:
             await unpack_apart(request, settings.patience.whole_s)
+        except (UsageError, TooLarge, UnsupportedMedia) as error:
+            raise type(error)(f"{name} is not published: {error.message}") from None
+        if not request.packed:
             return into
-        log.info("unpack remote file(%s).", name)
-        await unpack_apart(request, settings.patience.whole_s)
         pulled.path.unlink()
         log.debug("remove packed file(%s).", name)
         found = into.joinpath(*parts_of(settings.unpacked_filename, depth=16))
