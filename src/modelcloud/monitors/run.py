@@ -15,7 +15,7 @@ from modelcloud.artifacts.stage_process import unpack_apart
 from modelcloud.artifacts.store import remove_tree
 from modelcloud.artifacts.tree import Caps, parts_of
 from modelcloud.artifacts.unpack import UnpackRequest
-from modelcloud.errors import ModelcloudError, UsageError
+from modelcloud.errors import ModelcloudError, TooLarge, UnsupportedMedia, UsageError
 from modelcloud.monitors.mark import Seen
 from modelcloud.monitors.publish import LocalModel
 from modelcloud.monitors.pull import Look, Pulled, pull

@@ -264,3 +264,21 @@ def test_an_archive_whose_header_lies_about_a_size_is_refused(bench: Bench, tmp_
     header[148:156] = b"%06o\0 " % sum(header[:512])
     path.write_bytes(header)
     bench.refuses(path, "")
+
+
+@pytest.mark.parametrize("own", ["", '{"inputs": {"n": 1}, "expected": 1}'])
+@pytest.mark.parametrize("below", ["", "pack"])
+def test_further_golden_requests_stand_beside_the_main_file_after_its_own(
+    bench: Bench, own: str, below: str
+) -> None:
+    bench.write("model.py")
+    if own:
+        bench.write("golden.jsonl", text=own)
+    further = '{"inputs": {"n": 2}, "expected": 2}\n'
+    plain = bench.stage(bench.packed(below))
+    staged = bench.stage(bench.packed(below), golden=further)
+    lines = Path(staged.folder, "golden.jsonl").read_text().splitlines()
+    assert lines == [*([own] if own else []), further.strip()]
+    assert staged.digest != plain.digest, "what a version is held to is a part of it"
+    data = Path(staged.folder, "golden.jsonl").read_bytes()
+    assert manifest(staged)["files"]["golden.jsonl"] == hashlib.sha256(data).hexdigest()

@@ -85,14 +85,7 @@ def read(tx: Session, monitor_id: int, vault: Vault, known: int | None) -> Inten
     if row is None:
         return None
     service, settings = row.service, settings_of(row)
-    actor = None if row.acts_as is None else actor_of(tx, row.acts_as, f"monitor {row.name}")
-    if actor is None:
-        raise Forbidden(
-            "the user in whose name it acts is gone or disabled; whoever changes the monitor "
-            "takes their place"
-        )
-    for action in (Action.REGISTER, Action.DEPLOY):
-        require(actor, action, deployments.resource_of(service))
+    actor = _actor(tx, row)
     found = deployments.standings(tx, service)
     brought = tx.execute(
         select(Version.number, Version.artifact)
@@ -124,10 +117,12 @@ def registered(
 
     Raises:
         Conflict: the monitor is gone, and the version is not to be.
+        Forbidden: who it acts for may not any more; a pull may have lasted long.
     """
     row = tx.get(Monitor, monitor_id)
     if row is None:
         raise Conflict("the monitor was deleted meanwhile")
+    _actor(tx, row)
     version = tx.scalars(
         select(Version).where(
             Version.service_id == row.service_id, Version.number == record.version
@@ -167,18 +162,18 @@ def recovered(tx: Session, monitor_id: int) -> None:
         row.error, row.error_at = "", None
 
 
-def put_online(
-    tx: Session, monitor_id: int, actor: Actor, ground: Ground, version: int, now: float
-) -> Accepted:
+def put_online(tx: Session, monitor_id: int, ground: Ground, version: int, now: float) -> Accepted:
     """Begin the rollout of the version that is pending.
 
     Raises:
         Conflict: it cannot be now; the version stays pending.
+        Forbidden: who it acts for may not any more.
         ModelcloudError: as `deploying.deploy`.
     """
     row = tx.get(Monitor, monitor_id)
     if row is None or row.pending != version:
         raise Conflict("the monitor was changed meanwhile")
+    actor = _actor(tx, row)
     service, settings = row.service, settings_of(row)
     found = deployments.standings(tx, service)
     way = _decide(row, found).way
@@ -225,6 +220,19 @@ def prune(tx: Session, intent: Intent) -> list[int]:
 
 
 # ---- inside
+
+
+def _actor(tx: Session, row: Monitor) -> Actor:
+    """In whose name it acts, as they stand now."""
+    actor = None if row.acts_as is None else actor_of(tx, row.acts_as, f"monitor {row.name}")
+    if actor is None:
+        raise Forbidden(
+            "the user in whose name it acts is gone or disabled; whoever changes the monitor "
+            "takes their place"
+        )
+    for action in (Action.REGISTER, Action.DEPLOY):
+        require(actor, action, deployments.resource_of(row.service))
+    return actor
 
 
 def _standing(row: Monitor, found: list[Standing]) -> Standing | None:

@@ -274,7 +274,7 @@ class Work:
             return
         await tools.carry_out(
             partial(
-                intents.put_online, monitor_id=self._id, actor=intent.actor, ground=tools.ground,
+                intents.put_online, monitor_id=self._id, ground=tools.ground,
                 version=version, now=tools.wall(),
             )
         )  # fmt: skip
