@@ -32,6 +32,7 @@ OF_WHAT_IS_KEPT = {
     "control/access/tokens.py",
     "control/access/users.py",
     "control/common/idempotency.py",
+    "control/monitors/monitors.py",
     "control/observe/metrics_keeper.py",
     "control/services/artifacts.py",
     "control/services/services.py",
