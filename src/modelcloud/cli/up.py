@@ -27,6 +27,8 @@ SECRETS = (
 )  # fmt: skip
 #: What the extra `platform` brings.
 LIBRARIES = ("alembic", "argon2", "fastapi", "sqlalchemy", "sse_starlette", "uv", "uvicorn")
+#: The module of the pages, and what the extra `dashboard` brings.
+DASHBOARD, DASHBOARD_LIBRARIES = "modelcloud.dashboard.site", ("nicegui", "websockets")
 DEFAULT = PlatformConfig()
 LIMITS = Limits()
 
@@ -70,6 +72,14 @@ def up(
     access_log: Annotated[
         bool, _place("--access-log", metavar="", help="Each request as a line in DIR/logs.")
     ] = DEFAULT.access_log,
+    dashboard: Annotated[
+        bool | None,
+        _place(
+            "--dashboard/--no-dashboard",
+            metavar="",
+            help="Pages in a browser, beside the API. By default: if they are installed.",
+        ),
+    ] = None,
     root: Annotated[
         list[Path] | None,
         _access(metavar="DIR", help="Versions may be registered from below it; repeat it."),
@@ -143,6 +153,7 @@ def up(
         allowed_hosts=tuple(allowed_host or ()),
         roots=tuple(str(folder.absolute()) for folder in root or ()),
         gateways=gateways,
+        site=_site(dashboard),
         tls_cert=tls_cert,
         tls_key=tls_key,
         cors=cors,
@@ -173,6 +184,17 @@ def up(
         print(f"First start. Sign in as: {first.user}   password: {first.password}")
         print("It is shown this once; change it with `modelcloud passwd`.", flush=True)
     handover.become("modelcloud.node.__main__", replace(config, database_variables=_take(config)))
+
+
+def _site(wanted: bool | None) -> str:
+    """The module of the pages; none where they are not wanted, or neither asked for nor there."""
+    missing = [library for library in DASHBOARD_LIBRARIES if find_spec(library) is None]
+    if wanted and missing:
+        raise UsageError(
+            f"--dashboard needs {', '.join(missing)}, not installed here; run: "
+            "pip install 'modelcloud[platform,dashboard]'"
+        )
+    return "" if missing or wanted is False else DASHBOARD
 
 
 def _secret_files(*given: str | Path | None) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from modelcloud.artifacts.tree import Caps
 from modelcloud.config import PlatformConfig
 from modelcloud.control.access.permissions import Actor
 from modelcloud.control.common.idempotency import Once
+from modelcloud.control.common.records import Record
 from modelcloud.control.services import artifacts, curves, versions
 from modelcloud.control.services.curves import Training, check_curves, check_metrics
 from modelcloud.control.services.probing import PREFIX, Prober
@@ -48,6 +49,18 @@ STAGE_S = 900.0
 MAX_UNDER_WAY, STAGED_AT_ONCE = 16, 2
 #: Read of a file beside the model.
 MAX_FILE = 8 * 1024 * 1024
+
+
+class Preview(Record):
+    """What a version would be. `notes`: what was left out; `curves`: the names of the series."""
+
+    main: str
+    signature: dict[str, Any]
+    options: dict[str, Any]
+    requirements: str
+    metrics: dict[str, Any]
+    curves: list[str]
+    notes: list[str]
 
 
 class Registration:
@@ -116,13 +129,29 @@ class Registration:
                 (400), the actor may not (403), a name or number is taken (409), the archive is over
                 a limit (413), the model cannot be imported (422).
         """
-        if self._under_way >= MAX_UNDER_WAY:
-            raise TooManyRequests(f"{MAX_UNDER_WAY} versions are being registered; wait for one")
-        self._under_way += 1
-        try:
+        with self._one_more():
             return await self._register(actor, service, asked, once)
-        finally:
-            self._under_way -= 1
+
+    async def preview(self, actor: Actor, service: str, asked: RegisterBody) -> Preview:
+        """What a version would be: its code is imported, and nothing is kept. Raises as `register`.
+
+        An environment that was built stays for when the version is registered.
+        """
+        with self._one_more():
+            source, root, origin, given = await self._checked(actor, service, asked)
+            try:
+                async with self._proposed(asked, source, root, origin, given) as (proposal, _):
+                    return Preview(
+                        main=proposal.staged.main,
+                        signature=proposal.signature,
+                        options=proposal.options,
+                        requirements=proposal.requirements,
+                        metrics=proposal.metrics,
+                        curves=list(proposal.curves),
+                        notes=proposal.origin["notes"],
+                    )
+            finally:
+                await self.collect()
 
     async def collect(self) -> None:
         """Remove the files of artifacts that nothing refers to any more."""
@@ -141,9 +170,23 @@ class Registration:
 
     # ---- inside
 
-    async def _register(
-        self, actor: Actor, service: str, asked: RegisterBody, once: Once
-    ) -> VersionRecord:
+    @contextlib.contextmanager
+    def _one_more(self) -> Iterator[None]:
+        if self._under_way >= MAX_UNDER_WAY:
+            raise TooManyRequests(f"{MAX_UNDER_WAY} versions are being registered; wait for one")
+        self._under_way += 1
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+
+    async def _checked(
+        self, actor: Actor, service: str, asked: RegisterBody
+    ) -> tuple[Path, str, dict[str, Any], Training]:
+        """What to stage, the root it lies below, the version's `origin`, and what came of training.
+
+        Raises as `register` does, before anything is touched.
+        """
         check = partial(
             versions.check, actor=actor, name=service, asked=asked, taken_ports=self.taken_ports
         )
@@ -153,13 +196,31 @@ class Registration:
         given = replace(
             check_curves(asked.curves or {}), metrics=check_metrics(asked.metrics or {})
         )
+        return source, root, origin, given
+
+    @contextlib.asynccontextmanager
+    async def _proposed(
+        self,
+        asked: RegisterBody,
+        source: Path,
+        root: str,
+        origin: dict[str, Any],
+        given: Training,
+    ) -> AsyncIterator[tuple[Proposal, list[str]]]:
+        """What is to be stored, its files held meanwhile; and what was said of its environment."""
+        async with contextlib.AsyncExitStack() as held:
+            async with self._stages:
+                staged = await held.enter_async_context(
+                    self._artifacts.holding(source, asked.main, root)
+                )
+            yield await self._propose(asked, staged, given, origin)
+
+    async def _register(
+        self, actor: Actor, service: str, asked: RegisterBody, once: Once
+    ) -> VersionRecord:
+        source, root, origin, given = await self._checked(actor, service, asked)
         try:
-            async with contextlib.AsyncExitStack() as held:
-                async with self._stages:
-                    staged = await held.enter_async_context(
-                        self._artifacts.holding(source, asked.main, root)
-                    )
-                proposal, said = await self._propose(asked, staged, given, origin)
+            async with self._proposed(asked, source, root, origin, given) as (proposal, said):
                 add = partial(
                     versions.add,
                     actor=actor,
