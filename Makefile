@@ -24,12 +24,12 @@ $(BIN)/python:
 $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing modelcloud into $(VENV) (this is done once) …"
 	@$(PIP) install --upgrade "pip>=25.1"
-	@$(PIP) install --constraint constraints.txt --editable ".[platform]"
+	@$(PIP) install --constraint constraints.txt --editable ".[platform,dashboard]"
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "Installing what the tests need …"
-	@$(PIP) install --constraint constraints.txt --editable ".[platform,postgresql,zstd,monitors]" --group dev
+	@$(PIP) install --constraint constraints.txt --editable ".[platform,dashboard,postgresql,zstd,monitors]" --group dev
 	@touch $@
 
 run: $(VENV)/.installed  ## Run the platform with two examples online (PORT=…, CONTROL_PORT=…, DATA=…)

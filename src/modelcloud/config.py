@@ -83,6 +83,7 @@ class PlatformConfig(msgspec.Struct, frozen=True, kw_only=True):
         env_timeout_s: longest build of an environment.
         confine: whether workers are kept from the platform's files and from other processes.
         hidden: files and folders, beside the platform's own, that they are kept from.
+        site: module whose `make_site` makes pages for browsers beside the API; empty: none.
         database_variables: of the environment, for the control plane alone.
     """
 
@@ -108,6 +109,7 @@ class PlatformConfig(msgspec.Struct, frozen=True, kw_only=True):
     env_timeout_s: float = 900.0
     confine: bool = True
     hidden: tuple[str, ...] = ()
+    site: str = ""
     database_variables: dict[str, str] = {}
     load_timeout_s: float = 600.0
     drain_s: float = 30.0

@@ -19,7 +19,7 @@ SOURCE = Path(modelcloud.__file__).parent
 #: of one line know nothing of each other.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("monitor",),
-    ("cli",),
+    ("cli", "dashboard"),
     ("launch",),
     ("platform",),
     ("client", "data_types", "generate"),

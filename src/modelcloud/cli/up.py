@@ -29,6 +29,8 @@ SECRETS = (
 LIBRARIES = (
     "alembic", "argon2", "cryptography", "fastapi", "sqlalchemy", "sse_starlette", "uv", "uvicorn",
 )  # fmt: skip
+#: The module of the pages, and what the extra `dashboard` brings.
+DASHBOARD, DASHBOARD_LIBRARIES = "modelcloud.dashboard.site", ("nicegui", "websockets")
 DEFAULT = PlatformConfig()
 LIMITS = Limits()
 
@@ -72,6 +74,14 @@ def up(
     access_log: Annotated[
         bool, _place("--access-log", metavar="", help="Each request as a line in DIR/logs.")
     ] = DEFAULT.access_log,
+    dashboard: Annotated[
+        bool | None,
+        _place(
+            "--dashboard/--no-dashboard",
+            metavar="",
+            help="Pages in a browser, beside the API. By default: if they are installed.",
+        ),
+    ] = None,
     root: Annotated[
         list[Path] | None,
         _access(metavar="DIR", help="Versions may be registered from below it; repeat it."),
@@ -162,6 +172,7 @@ def up(
         networks=tuple(allow_network or ()),
         hadoop_bin=_program(hadoop_bin),
         gateways=gateways,
+        site=_site(dashboard),
         tls_cert=tls_cert,
         tls_key=tls_key,
         cors=cors,
@@ -200,6 +211,17 @@ def _program(path: Path | None) -> str:
     if not (path.is_file() and os.access(path, os.X_OK)):
         raise typer.BadParameter(f"--hadoop-bin {path}: no program is there that may be run")
     return str(path.absolute())
+
+
+def _site(wanted: bool | None) -> str:
+    """The module of the pages; none where they are not wanted, or neither asked for nor there."""
+    missing = [library for library in DASHBOARD_LIBRARIES if find_spec(library) is None]
+    if wanted and missing:
+        raise UsageError(
+            f"--dashboard needs {', '.join(missing)}, not installed here; run: "
+            "pip install 'modelcloud[platform,dashboard]'"
+        )
+    return "" if missing or wanted is False else DASHBOARD
 
 
 def _secret_files(*given: str | Path | None) -> tuple[str, ...]:

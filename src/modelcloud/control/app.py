@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
@@ -40,12 +40,15 @@ from modelcloud.control.api.deps import Replay
 from modelcloud.control.api.following import Streams
 from modelcloud.control.common.idempotency import InProgress
 from modelcloud.control.state import Background, PlatformState
-from modelcloud.control.web import problems
+from modelcloud.control.web import browser, problems
 from modelcloud.control.web.gate import Gate
 from modelcloud.errors import StoreUnavailable
 
 if TYPE_CHECKING:
     from fastapi.routing import APIRoute
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from modelcloud.control.web.browser import Site
 
 log = logging.getLogger(__name__)
 
@@ -73,10 +76,15 @@ _ROUTERS = (
 )
 
 
-def create_app(state: PlatformState) -> FastAPI:
+#: Makes the pages for browsers, over the platform and who signs people in.
+MakeSite: TypeAlias = "Callable[[PlatformState, Auth], Site]"
+
+
+def create_app(state: PlatformState, make_site: MakeSite | None = None) -> FastAPI:
     """Return the application over `state`; its lifespan runs the parts that are `Background`.
 
-    `app.state.give_up` is called when one of them cannot be started after all.
+    `app.state.give_up` is called when one of them cannot be started after all. With `make_site`,
+    its pages stand at every address that is not the API's.
     """
     app = FastAPI(
         title="modelcloud",
@@ -102,8 +110,24 @@ def create_app(state: PlatformState) -> FastAPI:
 
     for router in _ROUTERS:
         app.include_router(router)
-    app.add_middleware(Gate, state=state, auth=auth)
+    site = None if make_site is None else make_site(state, auth)
+    app.state.site = site
+    if site is not None:
+        app.add_middleware(_Beside, site=site)
+    app.add_middleware(Gate, state=state, auth=auth, site=site)
     return app
+
+
+class _Beside:
+    """Leads what is not the API's to the site."""
+
+    def __init__(self, app: ASGIApp, *, site: Site) -> None:
+        self._app = app
+        self._site = site
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        beside = scope["type"] in {"http", "websocket"} and not browser.is_api(scope["path"])
+        await (self._site if beside else self._app)(scope, receive, send)
 
 
 @asynccontextmanager
@@ -123,6 +147,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         for task in (starting, waiting):
             task.cancel()
         await asyncio.gather(starting, waiting, return_exceptions=True)
+        if app.state.site is not None:
+            await app.state.site.stop()
         for part in reversed(started):
             await part.stop()
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import faulthandler
+import importlib
 import logging
 import os
 import signal
@@ -23,7 +24,7 @@ import uvicorn
 import uvloop
 from sse_starlette.sse import AppStatus
 
-from modelcloud.control.app import create_app
+from modelcloud.control.app import MakeSite, create_app
 from modelcloud.control.bootstrap import database_url
 from modelcloud.control.data_plane import DataPlane
 from modelcloud.control.monitors.monitoring import Monitoring
@@ -41,6 +42,8 @@ from modelcloud.store.store import Store
 
 #: For running requests at the end; the node waits a little longer.
 GRACE_S = 3
+#: Of a page's websocket.
+MAX_MESSAGE = 1024 * 1024
 #: Connections and requests at a time; 503 beyond.
 CONCURRENCY = 512
 
@@ -58,6 +61,14 @@ def main(control_fd: int) -> int:
     # Of which monitor these lines are nobody could tell; `control.monitors.work` names it.
     logging.getLogger("modelcloud.monitors").setLevel(logging.WARNING)
     return uvloop.run(_run(control_fd))
+
+
+def _site(module: str) -> MakeSite | None:
+    """What makes the pages for browsers: `make_site` of this module; none without a name."""
+    if not module:
+        return None
+    found: MakeSite = importlib.import_module(module).make_site
+    return found
 
 
 def assemble(engine: RemoteEngine, standing: Standing, store: Store) -> PlatformState:
@@ -101,12 +112,14 @@ async def _run(control_fd: int) -> int:
     store = Store(database_url(standing.config))
     try:
         state = assemble(engine, standing, store)
-        app = create_app(state)
+        app = create_app(state, _site(standing.config.site))
         engine.on_admin(DataPlane(state, app.state.auth).answer)
         config = uvicorn.Config(
             app,
             http=Connection,
-            ws="none",
+            ws="websockets-sansio" if standing.config.site else "none",
+            ws_max_size=MAX_MESSAGE,
+            ws_per_message_deflate=False,  # what is secret and what is not travel together
             lifespan="on",
             log_config=None,
             access_log=False,

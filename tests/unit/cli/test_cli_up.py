@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from importlib.metadata import packages_distributions, requires
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -30,6 +31,8 @@ FLAGS: list[tuple[list[str], str, Any]] = [
     (["--control-port", "9000"], "control_port", 9000),
     (["--gateways", "3"], "gateways", 3),
     (["--access-log"], "access_log", True),
+    (["--dashboard"], "site", "modelcloud.dashboard.site"),
+    (["--no-dashboard"], "site", ""),
     (["--root", "/a", "--root", "/b"], "roots", ("/a", "/b")),
     (["--allowed-host", "a", "--allowed-host", "b"], "allowed_hosts", ("a", "b")),
     (["--cors", "https://app.test"], "cors", "https://app.test"),
@@ -94,7 +97,23 @@ def test_every_setting_has_a_flag_and_without_flags_is_its_default(run: Run, nod
     assert run("up").status == 0
     assert node.config is not None
     default = PlatformConfig(data=str(Path.cwd() / PlatformConfig().data), limits=Limits())
-    assert replace(node.config, hidden=()) == default
+    assert replace(node.config, hidden=(), site="") == default
+
+
+def test_the_pages_are_there_if_what_they_need_is(
+    run: Run, node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("up").status == 0
+    assert node.config is not None
+    assert node.config.site == "modelcloud.dashboard.site"
+    monkeypatch.setattr(
+        "modelcloud.cli.up.find_spec", lambda name: None if name == "nicegui" else find_spec(name)
+    )
+    assert run("up").status == 0
+    assert node.config.site == ""
+    refused = run("up", "--dashboard")
+    assert refused.status == 2
+    assert "needs nicegui, not installed here" in refused.err
 
 
 def test_secrets_are_hidden_and_taken_out_of_what_workers_inherit(

@@ -95,8 +95,7 @@ async def get_deployment_log(
     """Every step of every rollout; with `follow`, events `line` without end."""
     admit = _admit(here, service, None)
     await admit(follower.actor)
-    path = log_files.deployment_log(here.service_logs, service)
-    return await _answer(path, asked, follower, admit)
+    return await _answer(path_of(here, service, None), asked, follower, admit)
 
 
 @router.get("/services/{service}/versions/{version}/logs", response_model=LogPage)
@@ -106,13 +105,38 @@ async def get_application_log(
     """What the workers of a version wrote; with `follow`, events `line` without end."""
     admit = _admit(here, service, version)
     await admit(follower.actor)
-    path = log_files.version_log(here.service_logs, service, version)
-    return await _answer(path, asked, follower, admit)
+    return await _answer(path_of(here, service, version), asked, follower, admit)
+
+
+def path_of(here: PlatformState, service: str, version: int | None) -> Path:
+    """Where a log is: of a version, or (None) the deployment log."""
+    if version is None:
+        return log_files.deployment_log(here.service_logs, service)
+    return log_files.version_log(here.service_logs, service, version)
+
+
+async def check_readable(
+    here: PlatformState, actor: Actor, service: str, version: int | None
+) -> None:
+    """Return if the actor may read a log.
+
+    Raises:
+        NotFound: no such service or version that the actor may see.
+    """
+    await here.store.read(partial(_readable, actor, service, version))
+
+
+async def read_log(
+    here: PlatformState, actor: Actor, service: str, version: int | None, asked: Asked
+) -> LogPage:
+    """Some lines of a log. Raises as `check_readable` does."""
+    await check_readable(here, actor, service, version)
+    return _shown(await _read(path_of(here, service, version), asked))
 
 
 def _admit(here: PlatformState, service: str, version: int | None) -> Admit:
     async def admit(actor: Actor) -> None:
-        await here.store.read(partial(_readable, actor, service, version))
+        await check_readable(here, actor, service, version)
 
     return admit
 
@@ -126,12 +150,20 @@ def _readable(actor: Actor, service: str, version: int | None, tx: Session) -> N
 async def _answer(path: Path, asked: Asked, follower: Follower, admit: Admit) -> Response | LogPage:
     if asked.follow:
         follower.check()
-    page = await asyncio.to_thread(
-        log_files.read, path, asked.lines, before=asked.before, after=asked.after, only=asked.only
-    )
+    page = await _read(path, asked)
     if asked.follow:
         events = _events(path, page, asked.only, follower, admit)
         return EventSourceResponse(events, ping=PING_S, send_timeout=SEND_S)
+    return _shown(page)
+
+
+async def _read(path: Path, asked: Asked) -> Page:
+    return await asyncio.to_thread(
+        log_files.read, path, asked.lines, before=asked.before, after=asked.after, only=asked.only
+    )
+
+
+def _shown(page: Page) -> LogPage:
     return LogPage(
         lines=[LineRecord(at=at, source=source, text=text) for at, source, text in page.lines],
         before=page.before,

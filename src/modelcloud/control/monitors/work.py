@@ -258,7 +258,7 @@ class Work:
                 requirements=settings.requirements,
                 python=settings.python,
             ),
-            lambda: Files(pulled.path, "", _origin(intent, pulled), golden_of(settings)),
+            Files(pulled.path, "", _origin(intent, pulled), golden_of(settings)),
             together=together,
             admit=admit,
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -21,6 +21,7 @@ from modelcloud.artifacts.tree import Caps
 from modelcloud.config import PlatformConfig
 from modelcloud.control.access.permissions import Actor
 from modelcloud.control.common.idempotency import Once
+from modelcloud.control.common.records import Record
 from modelcloud.control.services import artifacts, curves, versions
 from modelcloud.control.services.curves import Training, check_curves, check_metrics
 from modelcloud.control.services.probing import PREFIX, Prober
@@ -70,6 +71,18 @@ class Files(NamedTuple):
     root: str
     origin: dict[str, Any]
     golden: str = ""
+
+
+class Preview(Record):
+    """What a version would be. `notes`: what was left out; `curves`: the names of the series."""
+
+    main: str
+    signature: dict[str, Any]
+    options: dict[str, Any]
+    requirements: str
+    metrics: dict[str, Any]
+    curves: list[str]
+    notes: list[str]
 
 
 class Registration:
@@ -138,13 +151,12 @@ class Registration:
                 (400), the actor may not (403), a name or number is taken (409), the archive is over
                 a limit (413), the model cannot be imported (422).
         """
-        record = await self.register_files(
-            actor,
-            service,
-            asked,
-            lambda: self._source(actor, asked),
-            together=lambda add: once.around(add, 201),
-        )
+        with self._one_more():
+            given = await self._checked(actor, service, asked)
+            files = self._source(actor, asked)
+            record = await self._register(
+                actor, service, asked, files, given, lambda add: once.around(add, 201), _every
+            )
         assert record is not None
         if asked.upload is not None:
             with contextlib.suppress(NotFound):  # another registration of it was quicker
@@ -156,10 +168,10 @@ class Registration:
         actor: Actor,
         service: str,
         asked: RegisterBody,
-        files: Callable[[], Files],
+        files: Files,
         *,
         together: Callable[[Add], Add],
-        admit: Callable[[Staged], bool] = lambda _: True,
+        admit: Callable[[Staged], bool],
     ) -> VersionRecord | None:
         """Register a version of files that are on this machine.
 
@@ -167,7 +179,7 @@ class Registration:
             actor: whose version it is.
             service: its name.
             asked: all of it but for `upload` and `path`, which `files` stand for.
-            files: says which, once the request is known to fit.
+            files: what it is made of.
             together: makes the transaction that adds the version a larger one.
             admit: whether a version is to be made of what was staged; it may refuse by raising.
 
@@ -177,13 +189,32 @@ class Registration:
         Raises:
             ModelcloudError: as `register`.
         """
-        if self._under_way >= MAX_UNDER_WAY:
-            raise TooManyRequests(f"{MAX_UNDER_WAY} versions are being registered; wait for one")
-        self._under_way += 1
-        try:
-            return await self._register(actor, service, asked, files, together, admit)
-        finally:
-            self._under_way -= 1
+        with self._one_more():
+            given = await self._checked(actor, service, asked)
+            return await self._register(actor, service, asked, files, given, together, admit)
+
+    async def preview(self, actor: Actor, service: str, asked: RegisterBody) -> Preview:
+        """What a version would be: its code is imported, and nothing is kept. Raises as `register`.
+
+        An environment that was built stays for when the version is registered.
+        """
+        with self._one_more():
+            given = await self._checked(actor, service, asked)
+            files = self._source(actor, asked)
+            try:
+                async with self._staged(asked, files) as staged:
+                    proposal, _ = await self._propose(asked, staged, given, files.origin)
+                    return Preview(
+                        main=proposal.staged.main,
+                        signature=proposal.signature,
+                        options=proposal.options,
+                        requirements=proposal.requirements,
+                        metrics=proposal.metrics,
+                        curves=list(proposal.curves),
+                        notes=proposal.origin["notes"],
+                    )
+            finally:
+                await self.collect()
 
     async def collect(self) -> None:
         """Remove the files of artifacts that nothing refers to any more."""
@@ -202,33 +233,53 @@ class Registration:
 
     # ---- inside
 
+    @contextlib.contextmanager
+    def _one_more(self) -> Iterator[None]:
+        if self._under_way >= MAX_UNDER_WAY:
+            raise TooManyRequests(f"{MAX_UNDER_WAY} versions are being registered; wait for one")
+        self._under_way += 1
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+
+    async def _checked(self, actor: Actor, service: str, asked: RegisterBody) -> Training:
+        """What came of training, as it was given.
+
+        Raises as `register` does, before anything is touched.
+        """
+        check = partial(
+            versions.check, actor=actor, name=service, asked=asked, taken_ports=self.taken_ports
+        )
+        await self._store.read(check)
+        await asyncio.to_thread(check_python, asked.python)
+        return replace(check_curves(asked.curves or {}), metrics=check_metrics(asked.metrics or {}))
+
+    @contextlib.asynccontextmanager
+    async def _staged(self, asked: RegisterBody, files: Files) -> AsyncIterator[Staged]:
+        """An artifact of the files, held meanwhile."""
+        async with contextlib.AsyncExitStack() as held:
+            async with self._stages:
+                staged = await held.enter_async_context(
+                    self._artifacts.holding(files.path, asked.main, files.root, files.golden)
+                )
+            yield staged
+
     async def _register(
         self,
         actor: Actor,
         service: str,
         asked: RegisterBody,
-        files: Callable[[], Files],
+        files: Files,
+        given: Training,
         together: Callable[[Add], Add],
         admit: Callable[[Staged], bool],
     ) -> VersionRecord | None:
-        check = partial(
-            versions.check, actor=actor, name=service, asked=asked, taken_ports=self.taken_ports
-        )
-        await self._store.read(check)
-        found = files()
-        await asyncio.to_thread(check_python, asked.python)
-        given = replace(
-            check_curves(asked.curves or {}), metrics=check_metrics(asked.metrics or {})
-        )
         try:
-            async with contextlib.AsyncExitStack() as held:
-                async with self._stages:
-                    staged = await held.enter_async_context(
-                        self._artifacts.holding(found.path, asked.main, found.root, found.golden)
-                    )
+            async with self._staged(asked, files) as staged:
                 if not admit(staged):
                     return None
-                proposal, said = await self._propose(asked, staged, given, found.origin)
+                proposal, said = await self._propose(asked, staged, given, files.origin)
                 add = partial(
                     versions.add,
                     actor=actor,
@@ -307,6 +358,10 @@ class Registration:
                 )
         except Exception:
             log.exception("after a version of %s was refused", service)
+
+
+def _every(_: Staged) -> bool:
+    return True
 
 
 def _read_beside(staged: Staged, asked: RegisterBody) -> tuple[str, Training]:

@@ -11,9 +11,12 @@ extensions, row 33).
 from __future__ import annotations
 
 from asyncio import TimerHandle, Transport
+from urllib.parse import unquote
 
 import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from modelcloud.control.web.browser import is_api
 
 #: From the connection, or an answer, to the end of the next request's head.
 HEAD_S = 10.0
@@ -30,6 +33,7 @@ class Connection(HttpToolsProtocol):
         self._idle: TimerHandle | None = None
         self._since_body = 0
         self._too_large = False
+        self._upgraded = False
         super().connection_made(transport)
         self._watch()
 
@@ -42,7 +46,7 @@ class Connection(HttpToolsProtocol):
         """Parse; what is neither a body nor whole is held only up to a limit."""
         self._since_body += len(data)
         super().data_received(data)
-        if self.transport.is_closing():
+        if self._upgraded or self.transport.is_closing():
             self._stop_watching()
             return
         if self._since_body > MAX_HEAD:
@@ -62,6 +66,17 @@ class Connection(HttpToolsProtocol):
             self._too_large = True
             raise ValueError("head")
         super().on_headers_complete()
+
+    def _should_upgrade(self) -> bool:
+        """Only pages open websockets; the API answers such a request as any other."""
+        path = self.url.partition(b"?")[0].decode("latin-1")
+        return not is_api(unquote(path)) and super()._should_upgrade()
+
+    def handle_websocket_upgrade(self) -> None:
+        """From now on the connection is another protocol's, which has limits of its own."""
+        self._upgraded = True
+        self._stop_watching()
+        super().handle_websocket_upgrade()
 
     def on_body(self, body: bytes) -> None:
         """It moves on."""

@@ -3,6 +3,9 @@
 Deny by default: a path that is not in the short list below needs a token, whether or not anything
 stands there and whatever the method. What is compared is the very path that is routed by.
 
+The API takes its token from `Authorization` alone, so that no page of another site can use it. The
+pages of a site beside it take theirs from a cookie alone, and from no other origin.
+
 Must never: let an exception out, or an answer without the headers that keep browsers from harm.
 """
 
@@ -11,13 +14,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.responses import RedirectResponse
 
 from modelcloud.control.access.permissions import Actor
-from modelcloud.control.web import hosts, problems
+from modelcloud.control.web import browser, hosts, problems
 from modelcloud.errors import Forbidden, ModelcloudError, TooLarge, Unauthorized, UsageError
 
 if TYPE_CHECKING:
@@ -25,6 +31,9 @@ if TYPE_CHECKING:
 
     from modelcloud.control.access.auth import Auth
     from modelcloud.control.state import PlatformState
+    from modelcloud.control.web.browser import Site
+
+Headers = Mapping[str, tuple[str, ...]]
 
 log = logging.getLogger(__name__)
 
@@ -43,12 +52,20 @@ _BEFORE_PASSWORD = frozenset({SESSION, f"{SESSION}/password"})
 #: Takes more than `MAX_BODY`, and counts for itself.
 _UPLOADS = "/api/v1/uploads"
 
+_READS = frozenset({"GET", "HEAD"})
 _HEADERS = {
     "cache-control": "no-store",
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
     "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",
 }
+
+
+class Elsewhere(Exception):
+    """A browser is to go to another page first."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
 
 
 class Gate:
@@ -58,17 +75,22 @@ class Gate:
         app: what is behind it.
         state: the platform.
         auth: who knows tokens.
+        site: pages for browsers, if there are any.
     """
 
-    def __init__(self, app: ASGIApp, *, state: PlatformState, auth: Auth) -> None:
+    def __init__(
+        self, app: ASGIApp, *, state: PlatformState, auth: Auth, site: Site | None = None
+    ) -> None:
         self._app = app
         self._config = state.config
         self._auth = auth
+        self._site = site
+        self._large = {_UPLOADS} | (site.uploads if site else frozenset())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let one connection through, or answer it here."""
         if scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1008})
+            await self._websocket(scope, receive, send)
             return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
@@ -87,6 +109,8 @@ class Gate:
         try:
             scope.setdefault("state", {})["actor"] = await self._admit(scope)
             await self._app(scope, self._limited(scope, receive), send_safely)
+        except Elsewhere as other:
+            await RedirectResponse(other.address, 303)(scope, receive, send_safely)
         except ModelcloudError as error:
             await problems.problem(error)(scope, receive, send_safely)
         except Exception as error:
@@ -94,17 +118,33 @@ class Gate:
             if not started:
                 await answer(scope, receive, send_safely)
 
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Only pages open them: with their session, from their own origin."""
+        try:
+            actor = None
+            if self._site is not None and not browser.is_api(scope["path"]):
+                actor = await self._admit_browser(scope, _headers_of(scope), navigates=False)
+            if actor is None:
+                await send({"type": "websocket.close", "code": 1008})
+                return
+            scope.setdefault("state", {})["actor"] = actor
+            await self._app(scope, receive, send)
+        except ModelcloudError:
+            await send({"type": "websocket.close", "code": 1008})
+        except Exception:
+            log.exception("a websocket failed")
+
     async def _admit(self, scope: Scope) -> Actor | None:
         """Who asks; None where nobody needs to say.
 
         Raises:
             ModelcloudError: the request goes no further.
+            Elsewhere: a browser has to sign in, or to change the password.
         """
-        headers: dict[str, tuple[str, ...]] = {}
-        for raw_name, raw_value in scope["headers"]:
-            name = raw_name.decode("latin-1").lower()
-            headers[name] = (*headers.get(name, ()), raw_value.decode("latin-1"))
+        headers = _headers_of(scope)
         path, method = scope["path"], scope["method"]
+        if self._site is not None and not browser.is_api(path):
+            return await self._admit_browser(scope, headers, navigates=method in _READS)
         page = method == "GET" and path in PUBLIC_PAGES
         refused = hosts.refusal(
             headers,
@@ -114,21 +154,61 @@ class Gate:
         )
         if refused is not None:
             raise refused
-        if "\0" in path or b"%00" in scope["query_string"] or b"\0" in scope["query_string"]:
-            raise UsageError("address: holds a NUL, which no name and no text has")
+        _refuse_nul(scope)
         if page or (method == "POST" and path == SESSION):
             return None
-        actor = await self._auth.actor(
-            _bearer(headers), scope["client"][0] if scope["client"] else ""
-        )
+        actor = await self._auth.actor(_bearer(headers), _peer(scope))
         if actor.must_change_password and path not in _BEFORE_PASSWORD:
             raise Forbidden(f"change your password first: PUT {SESSION}/password")
         return actor
 
-    @staticmethod
-    def _limited(scope: Scope, receive: Receive) -> Receive:
+    async def _admit_browser(
+        self, scope: Scope, headers: Headers, *, navigates: bool
+    ) -> Actor | None:
+        """Who looks at a page; None where nobody needs to say. Raises as `_admit` does.
+
+        `navigates`: it only reads, so that a link on any other page may lead here.
+        """
+        assert self._site is not None
+        refused = hosts.refusal(
+            headers,
+            bound=self._config.control_host,
+            allowed=self._config.allowed_hosts,
+            navigable=navigates,
+        )
+        if refused is not None:
+            raise refused
+        _refuse_nul(scope)
+        path = scope["path"]
+        page = navigates and "text/html" in "".join(headers.get("accept", ()))
+        try:
+            actor = await self._of_session(scope, headers)
+        except Unauthorized:
+            if path in self._site.public:
+                return None
+            if page:
+                query = scope["query_string"].decode("latin-1")
+                wanted = quote(path) + (f"?{query}" if query else "")
+                raise Elsewhere(browser.sign_in_address(wanted)) from None
+            raise
+        if actor.must_change_password and path not in browser.BEFORE_PASSWORD | self._site.public:
+            if page:
+                raise Elsewhere(browser.PASSWORD)
+            raise Forbidden("change your password first")
+        return actor
+
+    async def _of_session(self, scope: Scope, headers: Headers) -> Actor:
+        token = browser.session_token(headers)
+        if token is None:
+            raise Unauthorized("sign in first")
+        actor = await self._auth.actor(token, _peer(scope))
+        if not actor.session:
+            raise Unauthorized("this needs a session; a token opens the API only")
+        return actor
+
+    def _limited(self, scope: Scope, receive: Receive) -> Receive:
         """`receive`, up to so many bytes and so long."""
-        if scope["path"] == _UPLOADS:
+        if scope["path"] in self._large:
             return receive
         for name, value in scope["headers"]:
             if name == b"content-length" and value.isdigit() and int(value) > MAX_BODY:
@@ -155,7 +235,26 @@ class Gate:
         return receive_limited
 
 
-def _bearer(headers: dict[str, tuple[str, ...]]) -> str:
+def _headers_of(scope: Scope) -> Headers:
+    """Each header's values, names in lower case."""
+    headers: dict[str, tuple[str, ...]] = {}
+    for raw_name, raw_value in scope["headers"]:
+        name = raw_name.decode("latin-1").lower()
+        headers[name] = (*headers.get(name, ()), raw_value.decode("latin-1"))
+    return headers
+
+
+def _peer(scope: Scope) -> str:
+    return scope["client"][0] if scope["client"] else ""
+
+
+def _refuse_nul(scope: Scope) -> None:
+    query = scope["query_string"]
+    if "\0" in scope["path"] or b"%00" in query or b"\0" in query:
+        raise UsageError("address: holds a NUL, which no name and no text has")
+
+
+def _bearer(headers: Headers) -> str:
     presented = headers.get("authorization", ())
     scheme, _, token = presented[0].partition(" ") if len(presented) == 1 else ("", "", "")
     if scheme.lower() != "bearer" or not token.strip():

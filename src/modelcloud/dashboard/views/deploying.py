@@ -1,0 +1,438 @@
+"""The windows in which a version is brought online, changed, scaled, stopped.
+
+Must never: begin anything but by the functions that answer the API.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from modelcloud.control.api import deployments, instance_types, versions
+from modelcloud.control.common.paging import MAX_LIMIT, Page
+from modelcloud.control.deployments.deploying import Accepted
+from modelcloud.control.deployments.deployment_forms import (
+    DeployBody,
+    RollbackBody,
+    ScaleBody,
+    UpdateBody,
+)
+from modelcloud.control.deployments.deployment_states import Status, Wanted
+from modelcloud.control.deployments.deployments import DeploymentRecord
+from modelcloud.control.resources.instance_types import InstanceTypeRecord
+from modelcloud.dashboard import addresses
+from modelcloud.dashboard.markup import element
+from modelcloud.dashboard.parts.basic import size
+from modelcloud.dashboard.parts.forms import Field, Form
+from modelcloud.dashboard.parts.signature import fields_of, values_of
+from modelcloud.dashboard.view import Act, View
+from modelcloud.errors import InvalidInput
+from modelcloud.types import DispatchPolicy, Strategy, StrategySpec
+
+if TYPE_CHECKING:
+    from modelcloud.dashboard.words import Words
+
+_STRATEGY_WORDS = (
+    "All at once, when all new ones are ready (blue_green)",
+    "One after the other (rolling)",
+    "Stop, then start (recreate)",
+    "Step by step, watched (canary)",
+)
+_OPTION = "option."
+
+
+class Deploying(View):
+    """The windows. The page reads `deployments`."""
+
+    deployments: list[DeploymentRecord]
+    _options: list[Field]
+
+    @property
+    def name(self) -> str:
+        """The service's."""
+        return self.place["service"]
+
+    # ---- deploy
+
+    async def do_deploy(self, act: Act) -> None:
+        """A form to bring a version online."""
+        await self._deploy_form({"version": act.get("version")})
+
+    async def do_redo(self, act: Act) -> None:
+        """The form again: other fields matter now."""
+        if self.form is None:
+            return
+        if act.get("name") == "mode":  # all else is that of what is replaced
+            kept = ("version", "mode")
+            await self._deploy_form({name: act.fields.get(name) for name in kept})
+        elif act.get("name") in {"version", "strategy"}:
+            await self._deploy_form(act.fields)
+
+    async def _deploy_form(self, given: Any) -> None:
+        t = self.t
+        listed = (
+            await self.asks.call(versions.list_versions, service=self.name, page=Page(100))
+        ).items
+        enabled = [one for one in listed if one.enabled]
+        types = (
+            await self.asks.call(instance_types.list_instance_types, page=Page(MAX_LIMIT))
+        ).items
+        wanted = str(given.get("version") or (enabled[0].version if enabled else ""))
+        version = await self.asks.call(
+            versions.get_version,
+            service=self.name,
+            version=int(wanted) if wanted.isdecimal() else 0,
+        )
+        serving = [one for one in self.deployments if one.status is Status.SERVING]
+        modes = [("new", t("As one more version"))]
+        modes += [
+            (str(one.version), t("In place of version {version}", version=one.version))
+            for one in serving
+        ]
+        mode = str(given.get("mode") or "new")
+        replaced = next((one for one in serving if str(one.version) == mode), None)
+        strategy = str(
+            given.get("strategy") or (replaced.strategy["name"] if replaced else "blue_green")
+        )
+        replicas = given.get("replicas") or (replaced.replicas if replaced else 1)
+        chosen = given.get("instance_type") or (replaced.instance_type if replaced else None)
+        options = {**version.options, **(replaced.options if replaced else {})}
+        self._options = fields_of(t, version.signature.get("options", []), options, prefix=_OPTION)
+        fields = [
+            Field(
+                name="version",
+                label=t("Version"),
+                kind="select",
+                value=wanted,
+                choices=[
+                    (
+                        str(one.version),
+                        f"{one.version}"
+                        + (f" · {one.description[:40]}" if one.description else ""),
+                    )
+                    for one in enabled
+                ],
+            ),
+            Field(name="mode", label=t("How"), kind="select", value=mode, choices=modes),
+            Field(
+                name="instance_type",
+                label=t("Instance type"),
+                kind="select",
+                value=chosen,
+                choices=[
+                    (one.name, f"{one.name} · {one.description or _resources(one)}")
+                    for one in types
+                ],
+            ),
+            Field(name="replicas", label=t("Replicas"), kind="integer", value=replicas),
+            Field(
+                name="strategy",
+                label=t("Strategy"),
+                kind="select",
+                value=strategy,
+                wide=replaced is not None,
+                choices=strategies(t),
+            )
+            if replaced
+            else None,
+            *(_canary_fields(t) if replaced and strategy == "canary" else []),
+            Field(
+                name="dispatch",
+                label=t("Requests go to"),
+                kind="select",
+                value="" if replaced else DispatchPolicy.LEAST_LOADED.value,
+                optional=True,
+                choices=[
+                    *([("", t("as before"))] if replaced else []),
+                    *(
+                        (policy.value, t(policy.value.replace("_", " ")))
+                        for policy in DispatchPolicy
+                        if policy is not DispatchPolicy.CONSISTENT_HASH
+                    ),
+                ],
+            ),
+            Field(
+                name="threads",
+                label=t("Calls at a time in a worker"),
+                kind="integer",
+                value=replaced.threads if replaced else 1,
+                optional=True,
+            ),
+            None
+            if replaced
+            else Field(
+                name="weight",
+                label=t("Weight"),
+                kind="number",
+                optional=True,
+                help=t("Of the requests that name no version; left empty, 0 beside others"),
+            ),
+            Field(
+                name="label",
+                label=t("Label"),
+                optional=True,
+                help=t("An address that leads to it, such as stable"),
+            ),
+            *self._options,
+        ]
+        self.open(
+            Form(
+                "deploy_now",
+                t("Deploy {name}", name=self.name),
+                t("Replace version {version}", version=mode) if replaced else t("Deploy"),
+                [one for one in fields if one is not None],
+                change="redo",
+            )
+        )
+
+    async def do_deploy_now(self, act: Act) -> None:
+        """Begin."""
+        assert self.form is not None
+        values = self.form.values(act.fields)
+        mode = values.pop("mode")
+        strategy = values.pop("strategy", None)
+        spec = _strategy(strategy, values)
+        options = values_of(self._options, values, _OPTION)
+        body = DeployBody(
+            version=int(values.pop("version")),
+            mode="new" if mode == "new" else "replace",
+            replaces=None if mode == "new" else int(mode),
+            options=options,
+            strategy=spec,
+            **{name: value for name, value in values.items() if name in DeployBody.model_fields},
+        )
+        await self._begun(await self.asks.call(deployments.deploy, service=self.name, body=body))
+
+    # ---- change
+
+    async def do_change(self, act: Act) -> None:
+        """A form for the options of what is online."""
+        t, one = self.t, self._deployment(act)
+        version = await self.asks.call(versions.get_version, service=self.name, version=one.version)
+        self._options = fields_of(
+            t,
+            version.signature.get("options", []),
+            {**version.options, **one.options},
+            prefix=_OPTION,
+        )
+        strategy = Field(
+            name="strategy",
+            label=t("Strategy"),
+            kind="select",
+            value=one.strategy["name"],
+            choices=strategies(t),
+            wide=True,
+        )
+        note = (
+            None
+            if self._options
+            else element("p", t("It takes no options; a change starts it anew with the same."))
+        )
+        self.open(
+            Form(
+                "change_now",
+                t("Change the options of version {version}", version=one.version),
+                t("Update"),
+                [*self._options, strategy],
+                args={"version": str(one.version)},
+                above=note,
+            )
+        )
+
+    async def do_change_now(self, act: Act) -> None:
+        """Begin."""
+        assert self.form is not None
+        values = self.form.values(act.fields)
+        body = UpdateBody(
+            options=values_of(self._options, values, _OPTION), strategy=values.get("strategy")
+        )
+        accepted = await self.asks.call(
+            deployments.update, service=self.name, version=act.number("version"), body=body
+        )
+        if not accepted.changed:
+            self.done(self.t("Everything is as asked for already"))
+            return
+        await self._begun(accepted)
+
+    async def do_scale(self, act: Act) -> None:
+        """A form for the number of replicas."""
+        t, one = self.t, self._deployment(act)
+        self.open(
+            Form(
+                "scale_now",
+                t("Replicas of version {version}", version=one.version),
+                t("Scale"),
+                [
+                    Field(
+                        name="replicas",
+                        label=t("Replicas"),
+                        kind="integer",
+                        value=one.replicas,
+                        focus=True,
+                        wide=True,
+                    ),
+                ],
+                args={"version": str(one.version)},
+            )
+        )
+
+    async def do_scale_now(self, act: Act) -> None:
+        """Have so many."""
+        assert self.form is not None
+        body = ScaleBody(**self.form.values(act.fields))
+        await self.asks.call(
+            deployments.scale, service=self.name, version=act.number("version"), body=body
+        )
+        self.done(self.t("It has {count} replicas soon", count=body.replicas))
+
+    async def do_redeploy(self, act: Act) -> None:
+        """Start its workers anew."""
+        await self._begun(
+            await self.asks.call(
+                deployments.redeploy, service=self.name, version=act.number("version")
+            )
+        )
+
+    async def do_start(self, act: Act) -> None:
+        """Bring it online again."""
+        await self._begun(
+            await self.asks.call(
+                deployments.start, service=self.name, version=act.number("version")
+            )
+        )
+
+    async def do_roll_back(self, act: Act) -> None:
+        """Go back."""
+        await self._begun(
+            await self.asks.call(
+                deployments.roll_back,
+                service=self.name,
+                version=act.number("version"),
+                body=RollbackBody(),
+            )
+        )
+
+    async def do_stop(self, act: Act) -> None:
+        """Ask first."""
+        t = self.t
+        self._ask_first(
+            act,
+            "stop_now",
+            t("Stop version {version}?", version=act.get("version")),
+            t("Stop"),
+            t("It answers what it has received and goes offline. It can be started again."),
+        )
+
+    async def do_stop_now(self, act: Act) -> None:
+        """Take it offline."""
+        await self.asks.call(deployments.stop, service=self.name, version=act.number("version"))
+        self.done(self.t("Version {version} goes offline", version=act.get("version")))
+
+    async def do_remove(self, act: Act) -> None:
+        """Ask first."""
+        t = self.t
+        self._ask_first(
+            act,
+            "remove_now",
+            t("Take version {version} offline for good?", version=act.get("version")),
+            t("Take offline"),
+            t("Its deployment is gone then; the version stays registered."),
+        )
+
+    async def do_remove_now(self, act: Act) -> None:
+        """Take it offline for good."""
+        await self.asks.call(
+            deployments.delete_deployment, service=self.name, version=act.number("version")
+        )
+        self.done(self.t("Version {version} is no longer deployed", version=act.get("version")))
+
+    # ---- inside
+
+    def _ask_first(self, act: Act, do: str, title: str, submit: str, text: str) -> None:
+        form = Form(do, title, submit, [], args={"version": act.get("version")}, danger=True)
+        form.above = element("p", text)
+        self.open(form)
+
+    def _deployment(self, act: Act) -> DeploymentRecord:
+        wanted = act.number("version")
+        found = [one for one in self.deployments if one.version == wanted]
+        if not found:
+            raise InvalidInput("version", str(wanted), "one that is deployed")
+        return max(found, key=lambda one: (one.wanted is Wanted.ONLINE, one.id))
+
+    async def _begun(self, accepted: Accepted) -> None:
+        """Show what was begun."""
+        self.form = None
+        if accepted.rollout is not None:
+            await self.tab.go(addresses.rollout(accepted.rollout.id))
+
+
+def strategies(t: Words) -> list[tuple[str, str]]:
+    """Strategies to choose from."""
+    return [
+        (strategy.value, t(label))
+        for strategy, label in zip(Strategy, _STRATEGY_WORDS, strict=True)
+    ]
+
+
+def _canary_fields(t: Words) -> list[Field]:
+    spec = StrategySpec()
+    steps = ", ".join(f"{step.percent:g}:{step.watch_s:g}" for step in spec.steps)
+    return [
+        Field(
+            name="steps",
+            label=t("Steps"),
+            value=steps,
+            wide=True,
+            help=t("percent:seconds of watching, one after the other"),
+        ),
+        Field(
+            name="max_error_rate",
+            label=t("Most errors (0 to 1)"),
+            kind="number",
+            value=spec.max_error_rate,
+        ),
+        Field(
+            name="max_p99_ms",
+            label=t("Most p99 in ms (0: any)"),
+            kind="number",
+            value=spec.max_p99_ms,
+        ),
+        Field(
+            name="min_requests",
+            label=t("Judged from so many answers on"),
+            kind="integer",
+            value=spec.min_requests,
+        ),
+    ]
+
+
+def _strategy(name: str | None, values: dict[str, Any]) -> Any:
+    """The strategy with its numbers, which are taken out of `values`."""
+    numbers = {
+        key: values.pop(key)
+        for key in ("max_error_rate", "max_p99_ms", "min_requests")
+        if key in values
+    }
+    steps = values.pop("steps", None)
+    if name != "canary" or steps is None:
+        return name
+    found = []
+    for step in str(steps).split(","):
+        percent, _, watch = step.strip().partition(":")
+        try:
+            found.append({"percent": float(percent), "watch_s": float(watch or 60)})
+        except ValueError:
+            raise InvalidInput(
+                "steps", json.dumps(step.strip()), "percent:seconds, such as 5:60, 50:60"
+            ) from None
+    return {"name": name, "steps": found, **numbers}
+
+
+def _resources(one: InstanceTypeRecord) -> str:
+    parts = [
+        f"{one.cpu:g} CPU" if one.cpu else "",
+        size(one.memory) if one.memory else "",
+        f"{one.gpu:g} GPU" if one.gpu else "",
+    ]
+    return ", ".join(part for part in parts if part) or "unlimited"

@@ -1,0 +1,407 @@
+"""Registering a version: from an upload or a path on the server, checked before it is kept.
+
+Must never: import a model here; a worker that is thrown away does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from modelcloud.control.access.permissions import Action
+from modelcloud.control.api import groups, versions
+from modelcloud.control.common.paging import MAX_LIMIT, Page
+from modelcloud.control.services.registration import Preview, Registration
+from modelcloud.control.services.version_forms import RegisterBody
+from modelcloud.dashboard import addresses
+from modelcloud.dashboard.markup import Child, Markup, element, join
+from modelcloud.dashboard.parts.basic import (
+    alert,
+    button,
+    chip,
+    empty,
+    facts,
+    heading,
+    link_button,
+    number,
+    panel,
+)
+from modelcloud.dashboard.parts.forms import Field, Form, control
+from modelcloud.dashboard.parts.signature import commands_list, options_table
+from modelcloud.dashboard.rights import Rights
+from modelcloud.dashboard.view import Act, View, problems_of
+from modelcloud.errors import InvalidInput, ModelcloudError
+
+_UPLOAD, _PATH = "upload", "path"
+
+
+class Register(View):
+    """The form, what was found, and the button that keeps it."""
+
+    section = "register"
+    source = _UPLOAD
+    uploaded = ""
+    upload_name = ""
+    upload_wrong = ""
+    checked: Preview | None = None
+    under_way = ""
+    _task: asyncio.Task[None] | None = None
+
+    @property
+    def title(self) -> str:
+        """What the page is called."""
+        return self.t("Register a model")
+
+    async def read(self) -> None:
+        """The groups in which one may register."""
+        listed = await self.asks.call(groups.list_groups, page=Page(MAX_LIMIT))
+        self.groups = [
+            group.name
+            for group in listed.items
+            if Rights(self.tab.actor, group.level).may(Action.REGISTER)
+        ]
+        self.roots = self.asks.state.config.roots
+        if not hasattr(self, "errors"):
+            self.errors: dict[str, str] = {}
+            self.given: dict[str, Any] = {
+                "service": self.query.get("service", ""),
+                "group": self.query.get("group", ""),
+            }
+
+    def draw(self) -> Markup:
+        """The page."""
+        t = self.t
+        if not self.groups:
+            text = t(
+                "To register a model you need the level modify in a group, or a group of your own."
+            )
+            return join(
+                heading(self.title),
+                empty(t("Not for you yet"), text, link_button(t("Groups"), "/groups")),
+            )
+        note = t(
+            "The code is imported, to see what it offers. Nothing is kept before you register it."
+        )
+        return join(
+            heading(self.title, note=note),
+            element(
+                "div",
+                element("div", self._form(), class_="stack"),
+                self._found(),
+                class_="grid halves",
+            ),
+        )
+
+    def _fields(self) -> list[Field]:
+        t = self.t
+        own = self.tab.actor.name if self.tab.actor.name in self.groups else self.groups[0]
+        existing = self.query.get("service")
+        fields = [
+            Field(
+                name="service",
+                label=t("Service name"),
+                value=self.given.get("service"),
+                focus=not existing,
+                help=t("Letters, digits, _ and -; it is part of the address"),
+            ),
+            Field(
+                name="group",
+                label=t("Group"),
+                kind="select",
+                optional=True,
+                value=self.given.get("group") or ("" if existing else own),
+                choices=[
+                    *([("", t("that of the service"))] if existing else []),
+                    *((name, name) for name in self.groups),
+                ],
+            ),
+            Field(
+                name="version",
+                label=t("Version"),
+                kind="integer",
+                optional=True,
+                help=t("Left empty: the next number"),
+            ),
+            Field(
+                name="main",
+                label=t("Main file"),
+                optional=True,
+                placeholder="model.py",
+                help=t(
+                    "Left empty: the one model.py or backend.py; file.py:NAME for one thing of it"
+                ),
+            ),
+        ]
+        if self.source == _PATH:
+            fields.append(
+                Field(
+                    name="path",
+                    label=t("Model folder on the server"),
+                    wide=True,
+                    placeholder=self.roots[0] if self.roots else "",
+                    help=t("Below {roots}", roots=", ".join(self.roots)),
+                )
+            )
+        return fields
+
+    def _more_fields(self) -> list[Field]:
+        t = self.t
+        return [
+            Field(
+                name="description", label=t("Description"), kind="area", optional=True, wide=True
+            ),
+            Field(
+                name="options",
+                label=t("Options"),
+                kind="json",
+                optional=True,
+                placeholder='{"model": "big"}',
+                help=t("Values for setup, over the defaults of the code"),
+            ),
+            Field(
+                name="metrics",
+                label=t("Metrics"),
+                kind="json",
+                optional=True,
+                placeholder='{"auc": 0.98}',
+                help=t("Left empty: those of metrics.json"),
+            ),
+            Field(
+                name="requirements",
+                label=t("Requirements"),
+                kind="area",
+                optional=True,
+                placeholder="numpy==2.2.6",
+                help=t("Left empty: those of requirements.txt. It gets an environment of its own"),
+            ),
+            Field(
+                name="port",
+                label=t("Port of the service"),
+                kind="integer",
+                optional=True,
+                help=t("Fills ${port} in the main file. Left empty: the platform's"),
+            ),
+            Field(
+                name="enabled", label=t("It may be deployed"), kind="check", value=True, wide=True
+            ),
+        ]
+
+    def _form(self) -> Markup:
+        t = self.t
+        loose = [
+            text
+            for name, text in self.errors.items()
+            if name not in {one.name for one in [*self._fields(), *self._more_fields()]}
+        ]
+        sources = [(_UPLOAD, t("Upload an archive"))]
+        if self.roots:
+            sources.append((_PATH, t("A folder on the server")))
+        return element(
+            "form",
+            panel(
+                t("Model"),
+                *(alert(text) for text in loose),
+                element(
+                    "div",
+                    *(
+                        element(
+                            "button",
+                            label,
+                            type="button",
+                            data_do="source",
+                            data_to=name,
+                            aria_pressed="true" if name == self.source else "false",
+                        )
+                        for name, label in sources
+                    ),
+                    class_="choices",
+                )
+                if len(sources) > 1
+                else None,
+                self._upload() if self.source == _UPLOAD else None,
+                element(
+                    "div",
+                    *(control(one, self.errors.get(one.name, "")) for one in self._fields()),
+                    class_="fields",
+                ),
+            ),
+            panel(
+                t("More"),
+                element(
+                    "div",
+                    *(control(one, self.errors.get(one.name, "")) for one in self._more_fields()),
+                    class_="fields",
+                ),
+            ),
+            element(
+                "div",
+                button(t("Check it"), name="then", value="check"),
+                button(
+                    t("Register"), symbol="register", kind="primary", name="then", value="register"
+                ),
+                class_="form-end",
+            ),
+            data_do="submit",
+            data_draft="draft",
+            novalidate=True,
+        )
+
+    def _upload(self) -> Markup:
+        t = self.t
+        wrong = self.upload_wrong or self.errors.get("upload", "")
+        done: Child = None
+        if self.uploaded:
+            done = chip(t("{name} is here", name=self.upload_name), tone="tone-ok")
+        return element(
+            "div",
+            element("label", t("Archive of the model folder"), for_="archive"),
+            element(
+                "input",
+                type="file",
+                id="archive",
+                data_upload="upload-progress",
+                accept=".zip,.tar,.gz,.tgz,.bz2,.xz,.zst",
+                aria_describedby="archive-help",
+            ),
+            element(
+                "small",
+                t("zip, tar, tar.gz, tar.bz2, tar.xz or tar.zst"),
+                id="archive-help",
+                class_="help",
+            ),
+            element(
+                "div",
+                element("progress", max="100", aria_label=t("Progress of the upload")),
+                element("small", role="status"),
+                class_="upload",
+                id="upload-progress",
+                hidden=True,
+                data_keep=True,
+                data_lost=t("The connection broke; try again"),
+            ),
+            done,
+            element("small", wrong, class_="error", role="alert") if wrong else None,
+            class_="field wide sent",
+        )
+
+    def _found(self) -> Markup:
+        t = self.t
+        if self.under_way:
+            return panel(
+                t("What was found"),
+                element("p", self.under_way, class_="muted", role="status", aria_busy="true"),
+            )
+        found = self.checked
+        if found is None:
+            return panel(
+                t("What was found"),
+                element(
+                    "p",
+                    t("Check it, and its commands, options and metrics show here."),
+                    class_="none",
+                ),
+            )
+        metrics = ", ".join(
+            f"{name} {number(value) if isinstance(value, float) else value}"
+            for name, value in found.metrics.items()
+        )
+        return element(
+            "div",
+            panel(
+                t("What was found"),
+                facts(
+                    [
+                        (t("Runtime"), str(found.signature.get("runtime", ""))),
+                        (t("Main file"), element("code", found.main)),
+                        (t("Metrics"), metrics or t("none")),
+                        (t("Training curves"), ", ".join(found.curves) or t("none")),
+                        (
+                            t("Environment"),
+                            element("code", found.requirements)
+                            if found.requirements
+                            else t("the platform's own"),
+                        ),
+                    ]
+                ),
+                alert([element("p", note) for note in found.notes], tone="warn")
+                if found.notes
+                else None,
+            ),
+            panel(t("Setup options"), options_table(t, found.signature)),
+            panel(t("Commands"), commands_list(t, found.signature)),
+            class_="stack",
+        )
+
+    def _body(self, fields: Any) -> tuple[str, RegisterBody]:
+        form = Form("submit", "", "", [*self._fields(), *self._more_fields()])
+        values = form.values(fields)
+        service = values.pop("service")
+        for name in ("options", "metrics"):
+            if name in values and not isinstance(values[name], dict):
+                raise InvalidInput(name, json.dumps(values[name])[:40], "an object")
+        if self.source == _UPLOAD:
+            if not self.uploaded:
+                raise InvalidInput("upload", "nothing", self.t("an archive"))
+            values["upload"] = self.uploaded
+        return service, RegisterBody(**values)
+
+    async def do_submit(self, act: Act) -> None:
+        """Check or register, beside which the page goes on."""
+        if self._task is not None and not self._task.done():
+            return
+        self.given = dict(act.fields)
+        self.errors = {}
+        self.checked = None
+        try:
+            service, body = self._body(act.fields)
+        except ModelcloudError as error:
+            self.errors = problems_of(error)
+            return
+        keeps = act.fields.get("then") == "register"
+        self.under_way = self.t("Unpacking the files and importing the code …")
+        self._task = asyncio.get_running_loop().create_task(self._work(service, body, keeps=keeps))
+
+    async def _work(self, service: str, body: RegisterBody, *, keeps: bool) -> None:
+        try:
+            if keeps:
+                record = await self.asks.call(versions.register_version, service=service, body=body)
+                self.uploaded = ""
+                self.tab.say(
+                    self.t(
+                        "{name} version {version} is registered",
+                        name=service,
+                        version=record.version,
+                    ),
+                    "ok",
+                )
+                if self.tab.shows(self):
+                    await self.tab.go(addresses.version(service, record.version))
+                return
+            registration = self.asks.state.part(Registration)
+            self.checked = await registration.preview(await self.asks.actor(), service, body)
+        except ModelcloudError as error:
+            self.errors = problems_of(error)
+            if "name" in self.errors:  # as the operation calls the service's name
+                self.errors["service"] = self.errors.pop("name")
+        finally:
+            self.under_way = ""
+            if self.tab.shows(self):
+                self.tab.show()
+
+    async def do_draft(self, act: Act) -> None:
+        """What is being typed stays when the form is drawn anew."""
+        self.given = dict(act.fields)
+
+    async def do_source(self, act: Act) -> None:
+        """An upload, or a path."""
+        self.source = _PATH if act.get("to") == _PATH else _UPLOAD
+
+    async def do_uploaded(self, act: Act) -> None:
+        """The browser has sent an archive."""
+        upload = act.get("upload")
+        self.uploaded, self.upload_name, self.upload_wrong = upload, act.get("name")[:200], ""
+        if act.get("status") != "201" or not upload:
+            self.uploaded = ""
+            self.upload_wrong = act.get("detail") or self.t("The connection broke; try again")
+        self.errors = {}
