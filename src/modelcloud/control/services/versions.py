@@ -329,13 +329,16 @@ def _number(tx: Session, service: Service, asked: RegisterBody) -> int:
         if service.next_version > MAX_VERSION:
             raise Conflict(f"service {service.name!r} has no number left")
         return service.next_version
-    taken = tx.scalar(
-        select(Version.id).where(Version.service_id == service.id, Version.number == asked.version)
-    )
-    if taken is not None or asked.version in _claimed(tx, service):
+    if asked.version < service.next_version:
+        # Deployments and rollouts may still name a number whose version was deleted.
+        there = select(Version.id).where(
+            Version.service_id == service.id, Version.number == asked.version
+        )
+        why = "is there, and versions never change"
+        if tx.scalar(there) is None:
+            why = "cannot be made any more: numbers only go up, each stands for one version"
         raise Conflict(
-            f"version {asked.version} of {service.name!r} is there, and versions never change; "
-            f"the next is {service.next_version}"
+            f"version {asked.version} of {service.name!r} {why}; the next is {service.next_version}"
         )
     return asked.version
 
