@@ -115,6 +115,19 @@ class Standing(msgspec.Struct, frozen=True):
         return frozenset({self.row.version, *coming}) if self.online else frozenset()
 
     @property
+    def back(self) -> int | None:
+        """The version that a rollback leads to; None: there is none."""
+        previous = self.row.facts.get("previous")
+        return previous["version"] if previous else None
+
+    @property
+    def needs(self) -> frozenset[int]:
+        """The versions that it stands at, goes to, or may go back to."""
+        specs = [self.row.facts.get("serving"), self.row.facts.get("previous")]
+        specs += [rollout.target for rollout in self.unfinished]
+        return frozenset({self.row.version, *(spec["version"] for spec in specs if spec)})
+
+    @property
     def shape(self) -> Amounts:
         """One replica's resources and the number of replicas, as far as they are decided already.
 

@@ -277,6 +277,20 @@ def test_a_rollback_to_what_is_no_longer_warm_is_a_new_generation(
     assert (answer.status_code, "version 1" in answer.text) == (409, True)
 
 
+@pytest.mark.parametrize("keep_warm_s", [0.0, 60.0])
+def test_the_version_that_a_rollback_leads_to_stays(
+    platform: PlatformRig, ann: str, keep_warm_s: float
+) -> None:
+    platform.deploy(ann, "m261", 1, keep_warm_s=keep_warm_s)
+    platform.deploy(ann, "m261", 2, mode="replace", replaces=1)
+    refused = platform.call(ann, "DELETE", "/services/m261/versions/1")
+    assert refused.status_code == 409
+    assert "is what the deployment of version 2 would go back to" in refused.json()["detail"]
+    assert platform.act(ann, "m261", 2, "rollback")["rollout"]["to"]["version"] == 1
+    platform.act(ann, "m261", 1, "delete")
+    assert not platform.rows()
+
+
 def test_a_rollback_recalls_the_update_on_its_way(platform: PlatformRig, ann: str) -> None:
     platform.deploy(ann, "m261", 1)
     begun = platform.call(ann, "POST", f"{ALL}/1/update", {"options": {"depth": 9}}).json()

@@ -329,7 +329,7 @@ def test_numbers_go_up_by_themselves_and_may_be_given_once(rig: ControlRig, ann:
     assert register(rig, "ann", "m261").version == 1
     assert register(rig, "ann", "m261", version=7).version == 7
     assert register(rig, "ann", "m261").version == 8
-    with pytest.raises(Conflict, match="7 of 'm261' is there, and versions never .*next is 9"):
+    with pytest.raises(Conflict, match=r"7 of 'm261' is there, and versions never .*next is 9"):
         register(rig, "ann", "m261", version=7)
 
 
