@@ -334,6 +334,7 @@ def bounds(tx: Session, ground: Ground, group: Group, but: int | None = None) ->
             whose=f"group {group.name}",
             uses=used.get(group.id, Amounts()),
             has={name: limit for name, limit in quota.items() if limit is not None},
+            strict=True,
         ),
         Bound(whose="the node", uses=sum(used.values(), Amounts()), has=dict(ground.capacity)),
     ]

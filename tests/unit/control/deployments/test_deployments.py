@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import delete
 
-from modelcloud.store.tables import Service
+from modelcloud.store.tables import InstanceType, Service
 from support.platform import SIGNATURE, PlatformRig
 
 ALL = "/services/m261/deployments"
@@ -149,6 +149,22 @@ def test_a_groups_quota_binds_deploy_and_scale(platform: PlatformRig, ann: str) 
     assert (answer.status_code, "group ann has 3" in answer.text) == (409, True)
     platform.act(ann, "m261", 1, "scale", {"replicas": 3})
     assert platform.deployment(ann, "m261", 1)["ready"] == 3
+
+
+def test_a_type_that_does_not_limit_what_a_quota_bounds_exceeds_it(
+    platform: PlatformRig, ann: str
+) -> None:
+    platform.do(lambda tx: tx.add(InstanceType(name="unlimited", cpu=0.0, memory=0)))
+    platform.deploy(ann, "m261", 1, instance_type="unlimited")  # no quota, and the node has room
+    assert platform.deployment(ann, "m261", 1)["status"] == "Serving"
+    root = platform.user("root", admin=True)
+    assert platform.call(root, "PUT", "/groups/ann/quota", {"cpu": 0.2}).status_code == 200
+    accepted = platform.deploy(ann, "m261", 2, instance_type="unlimited")
+    words = "over quota: cpu: without limit asked for, group ann has 0.2"
+    assert (accepted["rollout"]["state"], accepted["rollout"]["reason"]) == ("failed", words)
+    assert platform.deployment(ann, "m261", 2)["reason"] == words
+    scaled = platform.call(ann, "POST", f"{ALL}/1/scale", {"replicas": 2})
+    assert (scaled.status_code, scaled.json()["detail"]) == (409, words)
 
 
 def test_a_version_is_replaced_and_its_address_goes_on_answering(
