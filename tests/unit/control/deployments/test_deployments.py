@@ -373,11 +373,63 @@ def test_levels_bind_every_verb(platform: PlatformRig, ann: str) -> None:
     assert platform.call(people["modify"], "DELETE", ALL).status_code == 403
     platform.deploy(people["modify"], "m261", 2)
     platform.deploy(people["modify"], "m261", 3, mode="replace", replaces=1)
-    # What another deployed stays another's, even where one replaced its version.
-    assert platform.call(people["modify"], "DELETE", f"{ALL}/3").status_code == 403
-    platform.act(people["modify"], "m261", 2, "delete")
-    platform.act(people["manage"], "m261", 3, "delete")
+    platform.act(people["modify"], "m261", 3, "delete")
+    platform.act(people["manage"], "m261", 2, "delete")
     assert platform.rows() == {}
+
+
+def test_who_replaces_a_version_owns_the_new_one_once_it_serves(
+    platform: PlatformRig, ann: str
+) -> None:
+    ada, ben = platform.user("ada"), platform.user("ben")
+    for name in ("ada", "ben"):
+        platform.share("ann", name, "modify")
+    platform.deploy(ada, "m261", 1)
+
+    def owner(version: int) -> str:
+        return str(platform.deployment(ann, "m261", version)["deployed_by"])
+
+    body = {"version": 2, "mode": "replace", "replaces": 1}
+    assert platform.call(ben, "POST", ALL, body).status_code == 202
+    platform.until(lambda: bool(platform.node.engine.workers(2)), loads=False)
+    assert owner(1) == "ada"
+    platform.act(ada, "m261", 1, "rollback")  # which recalls it
+    assert owner(1) == "ada"
+    platform.deploy(ben, "m261", 2, mode="replace", replaces=1)
+    assert owner(2) == "ben"
+    platform.act(ada, "m261", 2, "update", {"options": {"depth": 2}})
+    assert owner(2) == "ben"
+    assert platform.call(ada, "POST", f"{ALL}/2/stop").status_code == 403
+    platform.act(ben, "m261", 2, "stop")
+    platform.act(ada, "m261", 2, "start")
+    assert owner(2) == "ben"
+    platform.act(ben, "m261", 2, "delete")
+
+
+def test_with_a_rollback_the_version_is_its_first_owners_again(
+    platform: PlatformRig, ann: str
+) -> None:
+    ada, ben = platform.user("ada"), platform.user("ben")
+    for name in ("ada", "ben"):
+        platform.share("ann", name, "modify")
+    platform.deploy(ada, "m261", 1)
+    platform.deploy(ben, "m261", 2, mode="replace", replaces=1)
+    platform.act(ben, "m261", 2, "rollback")
+    assert platform.call(ben, "DELETE", f"{ALL}/1").status_code == 403
+    platform.act(ada, "m261", 1, "delete")
+
+
+def test_who_takes_up_anothers_deployment_owns_it_only_by_managing_the_group(
+    platform: PlatformRig, ann: str
+) -> None:
+    ada, ben = platform.user("ada"), platform.user("ben")
+    for name in ("ada", "ben"):
+        platform.share("ann", name, "modify")
+    platform.deploy(ada, "m261", 1)
+    for taker, owner in ((ben, "ada"), (ada, "ada"), (ann, "ann"), (ada, "ann")):
+        platform.act(ann, "m261", 1, "stop")
+        assert platform.deploy(taker, "m261", 1)["deployment"]["deployed_by"] == owner
+        assert platform.deployment(ann, "m261", 1)["deployed_by"] == owner
 
 
 def test_a_version_that_failed_or_is_offline_is_deployed_anew_with_other_values(
