@@ -43,6 +43,7 @@ CONTROL_LAYERS: tuple[tuple[str, ...], ...] = (
     ("app", "data_plane", "sweep"),
     ("api", "service_subject"),
     ("commands", "monitors", "web", "bootstrap"),
+    ("identity",),
     ("reconcile", "resources", "observe"),
     ("services",),
     ("deployments",),

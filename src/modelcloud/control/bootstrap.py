@@ -1,28 +1,31 @@
 """The first start: the data folder, the store, and somebody who may sign in.
 
-Must never: know a password that somebody else could know, or log one.
+Must never: know a password that somebody else could know, or log one; make a new platform where
+there was one.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import select
-
 from modelcloud.config import MIB, PlatformConfig
+from modelcloud.control import identity
 from modelcloud.control.access import audit, passwords, users
 from modelcloud.errors import UsageError
 from modelcloud.node.app import hold
 from modelcloud.store.store import Store
-from modelcloud.store.tables import InstanceType, User
+from modelcloud.store.tables import InstanceType, Platform
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 ADMIN = "admin"
+#: The SQLite store, in the data folder.
+DATABASE = "modelcloud.db"
 _GIB = 1024 * MIB
 #: Name → processors and bytes of a replica; two processors have room for several of the small ones.
 _INSTANCE_TYPES = {
@@ -42,7 +45,7 @@ class FirstStart(NamedTuple):
 
 def database_url(config: PlatformConfig) -> str:
     """The SQLAlchemy URL of the store."""
-    return config.database or f"sqlite:///{Path(config.data).absolute() / 'modelcloud.db'}"
+    return config.database or f"sqlite:///{Path(config.data).absolute() / DATABASE}"
 
 
 def prepare(config: PlatformConfig, password_file: Path | None = None) -> FirstStart | None:
@@ -56,7 +59,8 @@ def prepare(config: PlatformConfig, password_file: Path | None = None) -> FirstS
         The first administrator, if one was made with a random password.
 
     Raises:
-        Conflict: another `modelcloud up` uses the folder, or the store is newer than this version.
+        Conflict: another `modelcloud up` uses the folder, the store is newer than this version, or
+            the two do not belong together.
         StoreUnavailable: the store cannot be reached, or is damaged.
         UsageError: the folder cannot be made, or the file holds no password that may be set.
     """
@@ -66,21 +70,35 @@ def prepare(config: PlatformConfig, password_file: Path | None = None) -> FirstS
     except OSError as error:
         raise UsageError(f"--data {config.data}: {error.strerror}") from None
     with hold(data):
-        return asyncio.run(_prepare(database_url(config), password_file))
+        if not config.database and not (data / DATABASE).exists():
+            identity.check(data, None)  # before an empty one lies where a backup belongs
+        return asyncio.run(_prepare(database_url(config), data, password_file))
 
 
-async def _prepare(url: str, password_file: Path | None) -> FirstStart | None:
+async def _prepare(url: str, data: Path, password_file: Path | None) -> FirstStart | None:
     store = Store(url)
     try:
         await store.migrate()
-        if await store.read(_has_users):
+        stored = await store.read(identity.of_store)
+        identity.check(data, stored)
+        if stored is not None:
             return None
         given = None if password_file is None else _password_of(password_file)
         password = given or passwords.new_password()
-        await store.transact(partial(_fill, passwords.hash_password(password)))
+        await _make(store, data, passwords.hash_password(password))
         return FirstStart(ADMIN, password) if given is None else None
     finally:
         await store.close()
+
+
+async def _make(store: Store, data: Path, hashed: str) -> None:
+    platform = identity.new_id()
+    identity.write(data, platform)
+    try:
+        await store.transact(partial(_fill, platform, hashed))
+    except BaseException:
+        (data / identity.FILE).unlink()
+        raise
 
 
 def _password_of(file: Path) -> str:
@@ -93,11 +111,8 @@ def _password_of(file: Path) -> str:
     return password
 
 
-def _has_users(tx: Session) -> bool:
-    return tx.scalar(select(User.id).limit(1)) is not None
-
-
-def _fill(hashed: str, tx: Session) -> None:
+def _fill(platform: str, hashed: str, tx: Session) -> None:
+    tx.add(Platform(id=platform, created_at=time.time()))
     users.add(tx, ADMIN, hashed, is_admin=True, must_change=False)
     for name, (description, cpu, memory) in _INSTANCE_TYPES.items():
         tx.add(InstanceType(name=name, description=description, cpu=cpu, memory=memory))

@@ -94,6 +94,7 @@ def assemble(engine: RemoteEngine, standing: Standing, store: Store) -> Platform
     sweep = Sweep(
         store,
         registration,
+        data=state.data,
         in_use=reconcilers.in_use,
         envs=state.data.absolute() / "envs",
         logs=deployment_log,

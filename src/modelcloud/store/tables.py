@@ -42,6 +42,15 @@ class Base(DeclarativeBase):
     __table_args__: Any = {"sqlite_autoincrement": True}  # noqa: RUF012 — likewise
 
 
+class Platform(Base):
+    """The one row that says whose store this is: its data folder holds the same id."""
+
+    __tablename__ = "platform"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    created_at: Mapped[float]
+
+
 class User(Base):
     """Who signs in. `password_hash` is Argon2id."""
 

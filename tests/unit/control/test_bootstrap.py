@@ -10,16 +10,37 @@ import pytest
 from sqlalchemy import select
 
 from modelcloud.config import PlatformConfig
-from modelcloud.control import bootstrap
-from modelcloud.control.access import passwords
-from modelcloud.errors import Conflict, InvalidInput, UsageError
+from modelcloud.control import bootstrap, identity
+from modelcloud.control.access import passwords, users
+from modelcloud.errors import Conflict, InvalidInput, StoreUnavailable, UsageError
 from modelcloud.node.app import hold
 from modelcloud.store.store import Store
 from modelcloud.store.tables import Group, InstanceType, User
+from support.postgres import Postgres
 
 
 def config(folder: Path) -> PlatformConfig:
     return PlatformConfig(data=str(folder))
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    """Every file but those of SQLite's log and the lock."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in files
+        if path.name != "lock" and not path.name.endswith(("-wal", "-shm"))
+    }
+
+
+def used(folder: Path, database: str = "") -> PlatformConfig:
+    """A platform whose folder holds an artifact."""
+    made = PlatformConfig(data=str(folder), database=database)
+    bootstrap.prepare(made)
+    artifact = folder / "artifacts" / ("a" * 64)
+    artifact.mkdir(parents=True)
+    (artifact / "model.py").write_text("")
+    return made
 
 
 def hashed(folder: Path) -> str:
@@ -99,3 +120,64 @@ def test_a_folder_that_is_in_use_is_refused_by_name(tmp_path: Path) -> None:
     bootstrap.prepare(config(folder))
     with hold(folder), pytest.raises(Conflict, match=r"data.*in use by another"):
         bootstrap.prepare(config(folder))
+
+
+# ---- the store and the folder are one platform's
+
+
+def test_a_store_that_is_gone_is_not_made_anew_beside_artifacts(tmp_path: Path) -> None:
+    platform = used(tmp_path / "data")
+    for file in (tmp_path / "data").glob("modelcloud.db*"):
+        file.unlink()
+    before = everything(tmp_path / "data")
+    for _ in range(2):
+        with pytest.raises(Conflict, match=r"store is empty.*Nothing was changed.*backup"):
+            bootstrap.prepare(platform)
+    assert everything(tmp_path / "data") == before
+
+
+def test_a_first_start_on_a_folder_with_artifacts_of_nobody_is_refused(tmp_path: Path) -> None:
+    platform = used(tmp_path / "data")
+    for file in (tmp_path / "data").glob("*-*"):
+        file.unlink()
+    (tmp_path / "data" / "modelcloud.db").unlink()
+    assert identity.of_folder(tmp_path / "data") is None
+    with pytest.raises(Conflict, match="give --data an empty folder"):
+        bootstrap.prepare(platform)
+
+
+def test_a_platform_on_postgresql_is_not_started_without_its_database(
+    tmp_path: Path, postgres: Postgres
+) -> None:
+    url = postgres.url(postgres.create())
+    platform = used(tmp_path / "data", url)
+    with pytest.raises(Conflict, match=r"the --database that it was started with before"):
+        bootstrap.prepare(config(tmp_path / "data"))
+    assert not (tmp_path / "data" / "modelcloud.db").exists()
+    assert bootstrap.prepare(platform) is None
+
+
+def test_a_database_serves_the_folder_that_it_was_first_used_with(
+    tmp_path: Path, postgres: Postgres
+) -> None:
+    url = postgres.url(postgres.create())
+    used(tmp_path / "one", url)
+    other = PlatformConfig(data=str(tmp_path / "two"), database=url)
+    with pytest.raises(Conflict, match=r"two' has no id: they do not belong together"):
+        bootstrap.prepare(other)
+    bootstrap.prepare(config(tmp_path / "two"))
+    with pytest.raises(Conflict, match=r"two' is that of platform \w+: they do not"):
+        bootstrap.prepare(other)
+
+
+def test_a_first_start_that_fails_can_be_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise StoreUnavailable("full")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(users, "add", fails)
+        with pytest.raises(StoreUnavailable):
+            bootstrap.prepare(config(tmp_path / "data"))
+    assert bootstrap.prepare(config(tmp_path / "data")) is not None

@@ -12,12 +12,13 @@ from sqlalchemy import delete
 
 from modelcloud.artifacts.environment import build
 from modelcloud.config import PlatformConfig
+from modelcloud.control import identity
 from modelcloud.control.observe.deployment_log import DeploymentLog
 from modelcloud.control.services.registration import Registration
 from modelcloud.control.sweep import Sweep
 from modelcloud.engines.fake import FakeEngine
-from modelcloud.errors import StoreUnavailable
-from modelcloud.store.tables import Version
+from modelcloud.errors import Conflict, StoreUnavailable
+from modelcloud.store.tables import Platform, Version
 from modelcloud.types import GenerationSpec
 from support.control import standing_of
 from support.platform import PlatformRig
@@ -47,11 +48,14 @@ class World:
         self.sweep = Sweep(
             rig.store,
             registration,
+            data=data,
             in_use=lambda: self.used,
             envs=data / "envs",
             logs=self.logs,
         )
         rig.run(registration.start())
+        identity.write(data, "ours")
+        rig.do(lambda tx: tx.add(Platform(id="ours", created_at=0)))
         rig.user("ann")
         rig.service("m261", group="ann", requirements=KEPT)
         rig.do(lambda tx: setattr(tx.get_one(Version, 1), "artifact", self.artifact(tx)))
@@ -117,3 +121,19 @@ def test_without_a_store_nothing_is_removed(world: World, monkeypatch: pytest.Mo
         3, ["a", "b"], ["gone/1.log", "gone/2.log", "m261/1.log", "m261/2.log"]
     )  # fmt: skip
     monkeypatch.undo()
+
+
+@pytest.mark.parametrize("stored", ["another's", None])
+def test_with_a_store_that_is_not_the_folders_own_nothing_is_removed(
+    world: World, stored: str | None
+) -> None:
+    def change(tx: Session) -> None:
+        tx.execute(delete(Platform))
+        if stored is not None:
+            tx.add(Platform(id=stored, created_at=0))
+
+    world.rig.do(change)
+    before = world.there()
+    with pytest.raises(Conflict, match="Nothing was changed"):
+        world.rig.run(world.sweep.sweep())
+    assert world.there() == before

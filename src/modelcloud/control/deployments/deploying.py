@@ -12,7 +12,7 @@ import msgspec
 from sqlalchemy import select
 
 from modelcloud.control.access import audit
-from modelcloud.control.access.permissions import Action, Actor
+from modelcloud.control.access.permissions import Action, Actor, allowed
 from modelcloud.control.common.records import Record
 from modelcloud.control.deployments import deployments, rollouts
 from modelcloud.control.deployments.deployment_forms import (
@@ -75,7 +75,9 @@ def deploy(
     else:
         standing = _room_for_new(found, service, asked)
     refuse_claimed(found, service, version.number, but=standing)
-    change = _change(tx, service, version, asked, None if standing is None else standing.row)
+    earlier = None if standing is None else standing.row
+    change = _change(tx, service, version, asked, earlier)
+    change["deployed_by"] = _owner(actor, service, asked, earlier)
     kind = Kind.UPDATE
     if asked.mode == "new":
         kind = Kind.INITIAL
@@ -83,7 +85,6 @@ def deploy(
         write_columns(row, change)
         row.weight, row.shadow = _weight(found, asked, row), 0.0
         change.pop("weight", None)  # may be changed by others before this one serves
-        row.deployed_by = actor.name
         row.wanted, row.state, row.reason = Wanted.ONLINE.value, State.PENDING.value, ""
         tx.add(row)
         tx.flush()
@@ -248,6 +249,7 @@ def write_columns(row: Deployment, change: dict[str, Any]) -> None:
 _SHAPE = ("cpu", "memory", "gpu", "replicas", "threads")
 _COLUMNS = {
     *_SHAPE, "version", "instance_type", "dispatch", "strategy", "keep_warm_s", "options", "weight",
+    "deployed_by",
 }  # fmt: skip
 
 
@@ -306,6 +308,14 @@ def _change(
     if asked.weight is not None:
         change["weight"] = asked.weight
     return change
+
+
+def _owner(actor: Actor, service: Service, asked: DeployBody, earlier: Deployment | None) -> str:
+    """Whose it will be: who replaces a version owns the new one, and nobody takes another's up."""
+    if asked.mode == "replace" or earlier is None:
+        return actor.name
+    mine = allowed(actor, Action.DELETE, deployments.resource_of(service, [earlier]))
+    return actor.name if mine else earlier.deployed_by
 
 
 def _resources(tx: Session, name: str | None, stays: Deployment | None) -> dict[str, Any]:

@@ -115,6 +115,19 @@ class Standing(msgspec.Struct, frozen=True):
         return frozenset({self.row.version, *coming}) if self.online else frozenset()
 
     @property
+    def back(self) -> int | None:
+        """The version that a rollback leads to; None: there is none."""
+        previous = self.row.facts.get("previous")
+        return previous["version"] if previous else None
+
+    @property
+    def needs(self) -> frozenset[int]:
+        """The versions that it stands at, goes to, or may go back to."""
+        specs = [self.row.facts.get("serving"), self.row.facts.get("previous")]
+        specs += [rollout.target for rollout in self.unfinished]
+        return frozenset({self.row.version, *(spec["version"] for spec in specs if spec)})
+
+    @property
     def shape(self) -> Amounts:
         """One replica's resources and the number of replicas, as far as they are decided already.
 
@@ -321,6 +334,7 @@ def bounds(tx: Session, ground: Ground, group: Group, but: int | None = None) ->
             whose=f"group {group.name}",
             uses=used.get(group.id, Amounts()),
             has={name: limit for name, limit in quota.items() if limit is not None},
+            strict=True,
         ),
         Bound(whose="the node", uses=sum(used.values(), Amounts()), has=dict(ground.capacity)),
     ]

@@ -257,7 +257,7 @@ def roll_back(
 # ---- inside
 
 #: What a generation brings with it; how many replicas there are and who answers how much does not.
-_BROUGHT = ("version", "instance_type", "cpu", "memory", "gpu", "threads", "options")
+_BROUGHT = ("version", "instance_type", "cpu", "memory", "gpu", "threads", "options", "deployed_by")
 
 
 def _again(

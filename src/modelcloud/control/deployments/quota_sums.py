@@ -34,11 +34,17 @@ class Bound(msgspec.Struct, frozen=True, kw_only=True):
         whose: in words, such as `group lab`.
         uses: by everything online but what is asked for.
         has: resource → amount; one that is missing is not limited.
+        strict: whether replicas that do not limit a resource exceed what there is of it.
     """
 
     whose: str
     uses: Amounts
     has: dict[str, float]
+    strict: bool = False
+
+
+#: Of which a replica that names none may use any amount; of devices it gets none.
+_WITHOUT_LIMIT_AT_0 = frozenset({"cpu", "memory"})
 
 
 def amounts(cpu: float, memory: int, gpu: float, replicas: int) -> Amounts:
@@ -54,6 +60,10 @@ def excess(asked: Amounts, bounds: Iterable[Bound]) -> str:
     for bound in bounds:
         for name, limit in bound.has.items():
             wants, used = getattr(asked, name), getattr(bound.uses, name)
+            if bound.strict and name in _WITHOUT_LIMIT_AT_0 and not wants:
+                over.append(
+                    f"{name}: without limit asked for, {bound.whose} has {_words(name, limit)}"
+                )
             # Tenths of processors do not add up exactly.
             if wants and wants + used > limit + 1e-9:
                 over.append(

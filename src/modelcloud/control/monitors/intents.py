@@ -92,7 +92,7 @@ def read(tx: Session, monitor_id: int, vault: Vault, known: int | None) -> Inten
         .where(Version.monitor_id == row.id)
         .order_by(Version.number.desc())
     ).all()
-    needed = {row.pending}.union(*map(_needs, found))
+    needed = {row.pending}.union(*(standing.needs for standing in found))
     return Intent(
         service=service.name,
         name=row.name,
@@ -250,10 +250,3 @@ def _decide(row: Monitor, found: list[Standing]) -> Decision:
             moving=bool(standing.unfinished),
         )
     return decide(row.deployment_id is not None, target)
-
-
-def _needs(standing: Standing) -> set[int | None]:
-    """The versions that a deployment stands at, goes to, or may go back to."""
-    facts = (standing.row.facts.get(name) or {} for name in ("serving", "previous"))
-    coming = (rollout.target["version"] for rollout in standing.unfinished)
-    return {standing.row.version, *(spec.get("version") for spec in facts), *coming}

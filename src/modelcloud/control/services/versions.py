@@ -20,12 +20,12 @@ from modelcloud.control.common.paging import Page
 from modelcloud.control.common.records import Listing, Record, Time
 from modelcloud.control.common.revisions import Expected
 from modelcloud.control.deployments.deployment_states import Status, Wanted, status_of
-from modelcloud.control.deployments.deployments import resource_of, service_of
+from modelcloud.control.deployments.deployments import resource_of, service_of, standings
 from modelcloud.control.services import artifacts, services
 from modelcloud.control.services.curves import Points, check_metrics
 from modelcloud.control.services.version_forms import MAX_VERSION, NewService, RegisterBody
 from modelcloud.errors import Conflict, NotFound
-from modelcloud.store.tables import Artifact, Deployment, RolloutRow, Service, Version
+from modelcloud.store.tables import Artifact, Deployment, Service, Version
 from modelcloud.types import State
 
 
@@ -264,7 +264,7 @@ def delete(tx: Session, actor: Actor, service_name: str, number: int, expected: 
     Raises:
         NotFound: there is no such version that the actor may see.
         Refused: the actor may not; another has registered it.
-        Conflict: a deployment uses it.
+        Conflict: a deployment uses it, or may go back to it.
         PreconditionFailed: it was changed in the meantime.
     """
     service = service_of(tx, actor, service_name)
@@ -277,10 +277,7 @@ def delete(tx: Session, actor: Actor, service_name: str, number: int, expected: 
     )
     require(actor, Action.DELETE, resource)
     expected.check(version.revision, f"version {number} of {service_name!r}")
-    if number in _claimed(tx, service):
-        raise Conflict(
-            f"version {number} of {service_name!r} is deployed; delete the deployment first"
-        )
+    _refuse_needed(tx, service, number)
     tx.delete(version)
     tx.flush()
     artifacts.forget_unused(tx)
@@ -329,31 +326,33 @@ def _number(tx: Session, service: Service, asked: RegisterBody) -> int:
         if service.next_version > MAX_VERSION:
             raise Conflict(f"service {service.name!r} has no number left")
         return service.next_version
-    taken = tx.scalar(
-        select(Version.id).where(Version.service_id == service.id, Version.number == asked.version)
-    )
-    if taken is not None or asked.version in _claimed(tx, service):
+    if asked.version < service.next_version:
+        # Deployments and rollouts may still name a number whose version was deleted.
+        there = select(Version.id).where(
+            Version.service_id == service.id, Version.number == asked.version
+        )
+        why = "is there, and versions never change"
+        if tx.scalar(there) is None:
+            why = "cannot be made any more: numbers only go up, each stands for one version"
         raise Conflict(
-            f"version {asked.version} of {service.name!r} is there, and versions never change; "
-            f"the next is {service.next_version}"
+            f"version {asked.version} of {service.name!r} {why}; the next is {service.next_version}"
         )
     return asked.version
 
 
-def _claimed(tx: Session, service: Service) -> set[int]:
-    """The versions that a deployment stands at, or is on its way to."""
-    rows = tx.execute(
-        select(Deployment.id, Deployment.version).where(
-            Deployment.service_id == service.id, Deployment.wanted != Wanted.DELETED.value
-        )
-    ).all()
-    targets = tx.scalars(
-        select(RolloutRow.target).where(
-            RolloutRow.deployment_id.in_([number for number, _ in rows]),
-            RolloutRow.finished_at.is_(None),
-        )
-    )
-    return {version for _, version in rows} | {target["version"] for target in targets}
+def _refuse_needed(tx: Session, service: Service, number: int) -> None:
+    """Raise Conflict if a deployment stands at the version, goes to it, or may go back to it."""
+    for standing in standings(tx, service):
+        if number not in standing.needs:
+            continue
+        at = standing.row.version
+        if number == at:
+            why = "is deployed"
+        elif number == standing.back:
+            why = f"is what the deployment of version {at} would go back to"
+        else:
+            why = f"is needed by the deployment of version {at}"
+        raise Conflict(f"version {number} of {service.name!r} {why}; delete the deployment first")
 
 
 def _states(tx: Session, service: Service) -> dict[int, State]:

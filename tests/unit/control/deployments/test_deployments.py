@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import delete
 
-from modelcloud.store.tables import Service
+from modelcloud.store.tables import InstanceType, Service
 from support.platform import SIGNATURE, PlatformRig
 
 ALL = "/services/m261/deployments"
@@ -151,6 +151,22 @@ def test_a_groups_quota_binds_deploy_and_scale(platform: PlatformRig, ann: str) 
     assert platform.deployment(ann, "m261", 1)["ready"] == 3
 
 
+def test_a_type_that_does_not_limit_what_a_quota_bounds_exceeds_it(
+    platform: PlatformRig, ann: str
+) -> None:
+    platform.do(lambda tx: tx.add(InstanceType(name="unlimited", cpu=0.0, memory=0)))
+    platform.deploy(ann, "m261", 1, instance_type="unlimited")  # no quota, and the node has room
+    assert platform.deployment(ann, "m261", 1)["status"] == "Serving"
+    root = platform.user("root", admin=True)
+    assert platform.call(root, "PUT", "/groups/ann/quota", {"cpu": 0.2}).status_code == 200
+    accepted = platform.deploy(ann, "m261", 2, instance_type="unlimited")
+    words = "over quota: cpu: without limit asked for, group ann has 0.2"
+    assert (accepted["rollout"]["state"], accepted["rollout"]["reason"]) == ("failed", words)
+    assert platform.deployment(ann, "m261", 2)["reason"] == words
+    scaled = platform.call(ann, "POST", f"{ALL}/1/scale", {"replicas": 2})
+    assert (scaled.status_code, scaled.json()["detail"]) == (409, words)
+
+
 def test_a_version_is_replaced_and_its_address_goes_on_answering(
     platform: PlatformRig, ann: str
 ) -> None:
@@ -277,6 +293,20 @@ def test_a_rollback_to_what_is_no_longer_warm_is_a_new_generation(
     assert (answer.status_code, "version 1" in answer.text) == (409, True)
 
 
+@pytest.mark.parametrize("keep_warm_s", [0.0, 60.0])
+def test_the_version_that_a_rollback_leads_to_stays(
+    platform: PlatformRig, ann: str, keep_warm_s: float
+) -> None:
+    platform.deploy(ann, "m261", 1, keep_warm_s=keep_warm_s)
+    platform.deploy(ann, "m261", 2, mode="replace", replaces=1)
+    refused = platform.call(ann, "DELETE", "/services/m261/versions/1")
+    assert refused.status_code == 409
+    assert "is what the deployment of version 2 would go back to" in refused.json()["detail"]
+    assert platform.act(ann, "m261", 2, "rollback")["rollout"]["to"]["version"] == 1
+    platform.act(ann, "m261", 1, "delete")
+    assert not platform.rows()
+
+
 def test_a_rollback_recalls_the_update_on_its_way(platform: PlatformRig, ann: str) -> None:
     platform.deploy(ann, "m261", 1)
     begun = platform.call(ann, "POST", f"{ALL}/1/update", {"options": {"depth": 9}}).json()
@@ -343,11 +373,63 @@ def test_levels_bind_every_verb(platform: PlatformRig, ann: str) -> None:
     assert platform.call(people["modify"], "DELETE", ALL).status_code == 403
     platform.deploy(people["modify"], "m261", 2)
     platform.deploy(people["modify"], "m261", 3, mode="replace", replaces=1)
-    # What another deployed stays another's, even where one replaced its version.
-    assert platform.call(people["modify"], "DELETE", f"{ALL}/3").status_code == 403
-    platform.act(people["modify"], "m261", 2, "delete")
-    platform.act(people["manage"], "m261", 3, "delete")
+    platform.act(people["modify"], "m261", 3, "delete")
+    platform.act(people["manage"], "m261", 2, "delete")
     assert platform.rows() == {}
+
+
+def test_who_replaces_a_version_owns_the_new_one_once_it_serves(
+    platform: PlatformRig, ann: str
+) -> None:
+    ada, ben = platform.user("ada"), platform.user("ben")
+    for name in ("ada", "ben"):
+        platform.share("ann", name, "modify")
+    platform.deploy(ada, "m261", 1)
+
+    def owner(version: int) -> str:
+        return str(platform.deployment(ann, "m261", version)["deployed_by"])
+
+    body = {"version": 2, "mode": "replace", "replaces": 1}
+    assert platform.call(ben, "POST", ALL, body).status_code == 202
+    platform.until(lambda: bool(platform.node.engine.workers(2)), loads=False)
+    assert owner(1) == "ada"
+    platform.act(ada, "m261", 1, "rollback")  # which recalls it
+    assert owner(1) == "ada"
+    platform.deploy(ben, "m261", 2, mode="replace", replaces=1)
+    assert owner(2) == "ben"
+    platform.act(ada, "m261", 2, "update", {"options": {"depth": 2}})
+    assert owner(2) == "ben"
+    assert platform.call(ada, "POST", f"{ALL}/2/stop").status_code == 403
+    platform.act(ben, "m261", 2, "stop")
+    platform.act(ada, "m261", 2, "start")
+    assert owner(2) == "ben"
+    platform.act(ben, "m261", 2, "delete")
+
+
+def test_with_a_rollback_the_version_is_its_first_owners_again(
+    platform: PlatformRig, ann: str
+) -> None:
+    ada, ben = platform.user("ada"), platform.user("ben")
+    for name in ("ada", "ben"):
+        platform.share("ann", name, "modify")
+    platform.deploy(ada, "m261", 1)
+    platform.deploy(ben, "m261", 2, mode="replace", replaces=1)
+    platform.act(ben, "m261", 2, "rollback")
+    assert platform.call(ben, "DELETE", f"{ALL}/1").status_code == 403
+    platform.act(ada, "m261", 1, "delete")
+
+
+def test_who_takes_up_anothers_deployment_owns_it_only_by_managing_the_group(
+    platform: PlatformRig, ann: str
+) -> None:
+    ada, ben = platform.user("ada"), platform.user("ben")
+    for name in ("ada", "ben"):
+        platform.share("ann", name, "modify")
+    platform.deploy(ada, "m261", 1)
+    for taker, owner in ((ben, "ada"), (ada, "ada"), (ann, "ann"), (ada, "ann")):
+        platform.act(ann, "m261", 1, "stop")
+        assert platform.deploy(taker, "m261", 1)["deployment"]["deployed_by"] == owner
+        assert platform.deployment(ann, "m261", 1)["deployed_by"] == owner
 
 
 def test_a_version_that_failed_or_is_offline_is_deployed_anew_with_other_values(

@@ -26,3 +26,13 @@ def test_every_sum_over_a_bound_is_named_with_whose_it_is() -> None:
 def test_what_is_not_asked_for_is_not_over_even_where_too_much_is_in_use() -> None:
     lowered = Bound(whose="group lab", uses=Amounts(gpu=4), has={"gpu": 1})
     assert excess(amounts(1, 0, 0, 1), [lowered]) == ""
+
+
+def test_what_is_without_limit_exceeds_a_strict_bound_and_no_other() -> None:
+    has = {"cpu": 0.2, "memory": 2.0 * GIB, "gpu": 1.0, "replicas": 2.0}
+    group = Bound(whose="group lab", uses=Amounts(), has=has, strict=True)
+    node = Bound(whose="the node", uses=Amounts(), has=has)
+    assert excess(amounts(0, 0, 0, 1), [group, node]) == (
+        "cpu: without limit asked for, group lab has 0.2; "
+        "memory: without limit asked for, group lab has 2 GiB"
+    )

@@ -20,7 +20,7 @@ from modelcloud.control.services import artifacts, versions
 from modelcloud.control.services.registration import Registration
 from modelcloud.control.services.version_forms import RegisterBody, source_below
 from modelcloud.control.services.versions import Proposal
-from modelcloud.errors import InvalidInput
+from modelcloud.errors import Conflict, InvalidInput
 from modelcloud.store.tables import Artifact, Deployment, Group, Label, Service, User, Version
 from support.control import ControlRig
 from support.platform import FakeNode
@@ -329,9 +329,20 @@ def test_numbers_go_up_by_themselves_and_may_be_given_once(rig: ControlRig, ann:
     assert register(rig, "ann", "m261").version == 1
     assert register(rig, "ann", "m261", version=7).version == 7
     assert register(rig, "ann", "m261").version == 8
-    assert register(rig, "ann", "m261", version=3).version == 3
-    with pytest.raises(Exception, match="versions never change; the next is 9"):
+    with pytest.raises(Conflict, match=r"7 of 'm261' is there, and versions never .*next is 9"):
         register(rig, "ann", "m261", version=7)
+
+
+def test_a_number_stands_for_one_version_for_ever(rig: ControlRig, ann: str) -> None:
+    with_parts(rig)
+    register(rig, "ann", "m261", "one")
+    register(rig, "ann", "m261", "two", version=5)
+    for number in (1, 5):
+        assert rig.call(ann, "DELETE", f"/services/m261/versions/{number}").status_code == 204
+    for number in (1, 3, 5):
+        with pytest.raises(Conflict, match=f"version {number} of 'm261' .*the next is 6"):
+            register(rig, "ann", "m261", "other", version=number)
+    assert register(rig, "ann", "m261").version == 6
 
 
 def test_a_version_shows_what_it_is(rig: ControlRig, ann: str) -> None:
