@@ -99,6 +99,14 @@ def up(
         list[str] | None,
         _access(metavar="NAME", help="A further Host name of the control plane; repeat it."),
     ] = None,
+    trusted_proxy: Annotated[
+        list[str] | None,
+        _access(
+            metavar="ADDRESS",
+            parser=parse.proxy,
+            help="A proxy whose X-Forwarded-For says who asks; repeat it.",
+        ),
+    ] = None,
     cors: Annotated[str, _access(metavar="ORIGIN", help="Origin whose pages may predict.")] = (
         DEFAULT.cors
     ),
@@ -158,6 +166,7 @@ def up(
         control_host=control_host,
         control_port=control_port,
         allowed_hosts=tuple(allowed_host or ()),
+        trusted_proxies=tuple(trusted_proxy or ()),
         roots=tuple(str(folder.absolute()) for folder in root or ()),
         networks=tuple(allow_network or ()),
         hadoop_bin=_program(hadoop_bin),

@@ -19,6 +19,7 @@ from modelcloud.control.access.auth import Auth
 from modelcloud.control.access.permissions import Action, Actor, Refused, require
 from modelcloud.control.commands import ACCEPTED, Commands
 from modelcloud.control.common.paging import Page
+from modelcloud.control.common.peers import HEADER, Proxies
 from modelcloud.control.deployments import rollouts
 from modelcloud.control.deployments.deploying import Accepted
 from modelcloud.control.deployments.deployment_forms import DeployBody, RollbackBody, UpdateBody
@@ -66,6 +67,7 @@ class DataPlane:
     def __init__(self, state: PlatformState, auth: Auth) -> None:
         self._state = state
         self._auth = auth
+        self._proxies = Proxies(state.config.trusted_proxies)
         self._reconcilers = state.part(Reconcilers)
 
     async def answer(self, request: AdminRequest) -> AdminResponse:
@@ -280,7 +282,9 @@ class DataPlane:
             Unauthorized: no token came, or no valid one.
             Forbidden: its user may not, or not before changing the password.
         """
-        actor = await self._auth.actor(_bearer(request), request.peer)
+        forwarded = headers_of(request).get(HEADER, ())
+        peer = self._proxies.client(request.peer, forwarded)
+        actor = await self._auth.actor(_bearer(request), peer)
         if actor.must_change_password:
             raise Forbidden("change your password first")
         require(actor, action, subject.resource)

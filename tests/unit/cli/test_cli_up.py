@@ -32,6 +32,11 @@ FLAGS: list[tuple[list[str], str, Any]] = [
     (["--access-log"], "access_log", True),
     (["--root", "/a", "--root", "/b"], "roots", ("/a", "/b")),
     (["--allowed-host", "a", "--allowed-host", "b"], "allowed_hosts", ("a", "b")),
+    (
+        ["--trusted-proxy", "127.0.0.1", "--trusted-proxy", "10.0.0.0/8"],
+        "trusted_proxies",
+        ("127.0.0.1/32", "10.0.0.0/8"),
+    ),
     (["--cors", "https://app.test"], "cors", "https://app.test"),
     (["--tls-cert", "c", "--tls-key", "k"], "tls_cert", "c"),
     (["--tls-cert", "c", "--tls-key", "k"], "tls_key", "k"),

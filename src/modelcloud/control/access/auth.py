@@ -20,6 +20,7 @@ from msgspec.structs import replace
 from sqlalchemy import ColumnElement, delete, or_, select, update
 
 from modelcloud.control.access import audit, passwords
+from modelcloud.control.access.password_guesses import PasswordGuesses
 from modelcloud.control.access.permissions import Action, Actor, Level, Resource, level_in, require
 from modelcloud.control.common.records import Record, Time
 from modelcloud.errors import Forbidden, StoreUnavailable, Unauthorized
@@ -99,7 +100,7 @@ class Auth:
         self._store = store
         self._wall = wall
         self._clock = clock
-        self._wrong_passwords = Guesses("wrong passwords", clock)
+        self._wrong_passwords = PasswordGuesses(clock)
         self._wrong_tokens = Guesses("wrong tokens from this address", clock)
         self._touched: OrderedDict[int, float] = OrderedDict()
 
@@ -127,12 +128,9 @@ class Auth:
 
         Raises:
             Unauthorized: no such user, another password, or the user is disabled.
-            TooManyRequests: too many wrong ones came from this address, or for this user.
+            TooManyRequests: see `password_guesses`.
         """
-        guess = (f"from {peer}", f"for {user}")
-        self._wrong_passwords.check(*guess)
-        # Counted before it is known to be wrong: many at the same time are as many guesses.
-        self._wrong_passwords.add(*guess)
+        self._wrong_passwords.begin(user, peer)
         hashed = await self._store.read(partial(_password_hash, user))
         if not await self.hashing.verify(hashed, password):
             if hashed is not None:
@@ -142,7 +140,7 @@ class Auth:
                 )  # fmt: skip
                 await self._store.transact(refused)
             raise Unauthorized("the user name or the password is wrong")
-        self._wrong_passwords.forgive(*guess)
+        self._wrong_passwords.forgive(user, peer)
         return await self._store.transact(partial(_begin_session, user, hashed, self._wall(), peer))
 
     async def change_password(self, actor: Actor, current: str, new: str) -> None:
@@ -151,18 +149,16 @@ class Auth:
         Raises:
             Forbidden: the current password is another.
             InvalidInput: the new one is too short, or the current one again.
-            TooManyRequests: too many wrong ones came from this address, or for this user.
+            TooManyRequests: see `password_guesses`.
         """
         account = Resource(user_id=actor.user_id, kind="user", name=actor.name)
         require(actor, Action.OWN_ACCOUNT, account)
         passwords.check_password(new, "new", other_than=current)
-        guess = (f"from {actor.peer}", f"for {actor.name}")
-        self._wrong_passwords.check(*guess)
-        self._wrong_passwords.add(*guess)
+        self._wrong_passwords.begin(actor.name, actor.peer)
         hashed = await self._store.read(partial(_password_hash, actor.name))
         if not await self.hashing.verify(hashed, current):
             raise Forbidden("current: this is not your password")
-        self._wrong_passwords.forgive(*guess)
+        self._wrong_passwords.forgive(actor.name, actor.peer)
         new_hash = await self.hashing.hash(new)
         await self._store.transact(partial(_set_own_password, actor, hashed, new_hash))
 

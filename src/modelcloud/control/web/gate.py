@@ -17,6 +17,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 
 from modelcloud.control.access.permissions import Actor
+from modelcloud.control.common.peers import HEADER, Proxies
 from modelcloud.control.web import hosts, problems
 from modelcloud.errors import Forbidden, ModelcloudError, TooLarge, Unauthorized, UsageError
 
@@ -63,6 +64,7 @@ class Gate:
     def __init__(self, app: ASGIApp, *, state: PlatformState, auth: Auth) -> None:
         self._app = app
         self._config = state.config
+        self._proxies = Proxies(state.config.trusted_proxies)
         self._auth = auth
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -105,6 +107,9 @@ class Gate:
             name = raw_name.decode("latin-1").lower()
             headers[name] = (*headers.get(name, ()), raw_value.decode("latin-1"))
         path, method = scope["path"], scope["method"]
+        peer, port = scope["client"] or ("", 0)
+        peer = self._proxies.client(peer, headers.get(HEADER, ()))
+        scope["client"] = (peer, port)  # what routers take for who asks
         page = method == "GET" and path in PUBLIC_PAGES
         refused = hosts.refusal(
             headers,
@@ -118,9 +123,7 @@ class Gate:
             raise UsageError("address: holds a NUL, which no name and no text has")
         if page or (method == "POST" and path == SESSION):
             return None
-        actor = await self._auth.actor(
-            _bearer(headers), scope["client"][0] if scope["client"] else ""
-        )
+        actor = await self._auth.actor(_bearer(headers), peer)
         if actor.must_change_password and path not in _BEFORE_PASSWORD:
             raise Forbidden(f"change your password first: PUT {SESSION}/password")
         return actor
