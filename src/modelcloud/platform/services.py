@@ -47,13 +47,16 @@ class Services:
         """Delete a service with all its versions, online or not."""
         self._api.send("DELETE", f"/services/{part(name)}")
 
-    def upload(self, archive: Path, progress: Progress | None = None) -> Record:
+    def upload(self, archive: str | Path, progress: Progress | None = None) -> Record:
         """Send an archive; `upload` of the answer is what `register` takes.
+
+        It is kept for a day, until it is registered or refused for what it holds.
 
         Args:
             archive: a tar (plain, gz, bz2, xz, zst) or zip file.
             progress: called with the bytes sent so far, and all.
         """
+        archive = Path(archive)
         size = archive.stat().st_size
 
         def pieces() -> Iterator[bytes]:
@@ -67,6 +70,11 @@ class Services:
 
         headers = {"content-type": "application/octet-stream", "content-length": str(size)}
         return self._api.record("POST", "/uploads", content=pieces(), headers=headers)
+
+    def uploads(self) -> list[Record]:
+        """One's own uploads that are not registered yet, oldest first."""
+        answer = self._api.record("GET", "/uploads")
+        return list(answer["items"])
 
     def delete_upload(self, upload: str) -> None:
         """Forget an archive that is not to be registered after all."""
