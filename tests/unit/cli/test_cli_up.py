@@ -136,7 +136,9 @@ def test_a_database_from_the_environment_is_kept_from_the_workers(
     run: Run, node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(parse.DATABASE_VARIABLE, "postgresql://user:s3cret@host/db")
-    assert run("up", "--admin-password-file", "secret").status == 0
+    said = run("up", "--admin-password-file", "secret")
+    assert said.status == 0
+    assert "--admin-password-file was not used: this is not the first start" in said.err
     assert node.config is not None
     assert node.config.database == "postgresql://user:s3cret@host/db"
     assert node.password_file == Path("secret")
