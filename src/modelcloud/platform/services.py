@@ -43,9 +43,9 @@ class Services:
         """Change `description` or `port` (None: none of its own)."""
         return self._api.record("PATCH", f"/services/{part(name)}", changes, revision=revision)
 
-    def delete_service(self, name: str) -> None:
+    def delete_service(self, name: str, *, revision: int | None = None) -> None:
         """Delete a service with all its versions, online or not."""
-        self._api.send("DELETE", f"/services/{part(name)}")
+        self._api.send("DELETE", f"/services/{part(name)}", revision=revision)
 
     def upload(self, archive: str | Path, progress: Progress | None = None) -> Record:
         """Send an archive; `upload` of the answer is what `register` takes.
@@ -125,6 +125,6 @@ class Services:
         """Change `description`, `enabled` or `metrics`."""
         return self._api.record("PATCH", version_path(service, version), changes, revision=revision)
 
-    def delete_version(self, service: str, version: int) -> None:
+    def delete_version(self, service: str, version: int, *, revision: int | None = None) -> None:
         """Delete a version that no deployment uses."""
-        self._api.send("DELETE", version_path(service, version))
+        self._api.send("DELETE", version_path(service, version), revision=revision)
