@@ -41,6 +41,9 @@ MAX_SESSIONS = 50
 TOUCH_EVERY_S = 60.0
 _TOUCHED = 4096
 
+#: Of a name that nobody has, as the audit log shows it.
+LONGEST_NAME = 64
+
 SESSION, TOKEN = "session", "token"
 
 
@@ -133,12 +136,14 @@ class Auth:
         self._wrong_passwords.begin(user, peer)
         hashed = await self._store.read(partial(_password_hash, user))
         if not await self.hashing.verify(hashed, password):
-            if hashed is not None:
-                refused = partial(
-                    audit.note, actor=user, action="session.create", kind="session", name=user,
-                    outcome=audit.REFUSED, peer=peer,
-                )  # fmt: skip
-                await self._store.transact(refused)
+            named, detail = user, ""
+            if hashed is None:
+                named, detail = _shown(user), "no such user, or disabled"
+            refused = partial(
+                audit.note, actor=named, action="session.create", kind="session", name=named,
+                outcome=audit.REFUSED, detail=detail, peer=peer,
+            )  # fmt: skip
+            await self._store.transact(refused)
             raise Unauthorized("the user name or the password is wrong")
         self._wrong_passwords.forgive(user, peer)
         return await self._store.transact(partial(_begin_session, user, hashed, self._wall(), peer))
@@ -276,6 +281,12 @@ def _holder(token: Token, user: User, levels: dict[int, Level]) -> Holder:
 def _presented(token: str, now: float, tx: Session) -> Actor | None:
     found = holders(tx, now, Token.digest == passwords.digest(token))
     return found[0].actor if found else None
+
+
+def _shown(name: str) -> str:
+    """What somebody typed as a name, fit to be looked at: short, and of one line."""
+    cut = name[:LONGEST_NAME] + ("…" if len(name) > LONGEST_NAME else "")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)
 
 
 def _set_used(token_id: int, now: float, tx: Session) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from modelcloud.config import PlatformConfig
 from modelcloud.control.access import passwords
-from modelcloud.control.access.auth import MAX_SESSIONS, SESSION_S
+from modelcloud.control.access.auth import LONGEST_NAME, MAX_SESSIONS, SESSION_S
 from modelcloud.control.access.password_guesses import (
     OF_ADDRESS,
     OF_USER,
@@ -67,6 +67,22 @@ def test_a_wrong_name_and_a_wrong_password_are_told_apart_by_nobody(
     assert answers[0][0] == 401
     assert answers[0][1]["detail"] == WRONG
     assert len(checked) == 2, "a missing user costs the same work"
+
+
+def test_who_signs_in_as_nobody_is_in_the_audit_log_by_a_name_that_can_be_shown(
+    rig: ControlRig,
+) -> None:
+    for name in ("eve", "two\nlines\x1b[31m", "x" * 100):
+        assert sign_in(rig, name, "wrong password")[0] == 401
+    admin = rig.user("admin", admin=True)
+    found = rig.call(admin, "GET", "/audit?action=session.create").json()["items"]
+    assert [entry["name"] for entry in found] == [
+        "x" * LONGEST_NAME + "…", "two\\nlines\\x1b[31m", "eve",
+    ]  # fmt: skip
+    for entry in found:
+        assert entry["actor"] == entry["name"]
+        assert (entry["outcome"], entry["peer"]) == ("refused", "127.0.0.1")
+        assert entry["detail"] == "no such user, or disabled"
 
 
 def test_wrong_passwords_for_one_user_from_one_address_are_limited(rig: ControlRig) -> None:
