@@ -16,7 +16,7 @@ import msgspec
 
 from modelcloud.control.access import audit
 from modelcloud.control.access.auth import Auth
-from modelcloud.control.access.permissions import Action, Actor, Refused, require
+from modelcloud.control.access.permissions import Action, Actor, Refused, allowed, require
 from modelcloud.control.commands import ACCEPTED, Commands
 from modelcloud.control.common.paging import Page
 from modelcloud.control.common.peers import HEADER, Proxies
@@ -280,6 +280,7 @@ class DataPlane:
 
         Raises:
             Unauthorized: no token came, or no valid one.
+            NotFound: its user may not see the service at all, as the API says it.
             Forbidden: its user may not, or not before changing the password.
         """
         forwarded = headers_of(request).get(HEADER, ())
@@ -287,6 +288,9 @@ class DataPlane:
         actor = await self._auth.actor(_bearer(request), peer)
         if actor.must_change_password:
             raise Forbidden("change your password first")
+        # Who may predict knows of it already; anybody else not even what group it is in.
+        if not allowed(actor, Action.PREDICT, subject.resource):
+            raise NotFound(f"nothing at {request.path}")
         require(actor, action, subject.resource)
         return actor
 
