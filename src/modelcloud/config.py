@@ -74,6 +74,7 @@ class PlatformConfig(msgspec.Struct, frozen=True, kw_only=True):
         host, port: where gateways take predictions.
         control_host, control_port: where the control plane listens.
         allowed_hosts: names, beside the bound address, that Host may carry at the control plane.
+        trusted_proxies: addresses or networks of proxies that say for whom they ask.
         roots: folders on this machine from which versions may be registered by path.
         cpus, memory, gpus: what the workers of this node may use together; 0: what is there
             (of `gpus`: what `nvidia-smi` lists), -1: none.
@@ -94,6 +95,7 @@ class PlatformConfig(msgspec.Struct, frozen=True, kw_only=True):
     control_host: str = "127.0.0.1"
     control_port: int = 8000
     allowed_hosts: tuple[str, ...] = ()
+    trusted_proxies: tuple[str, ...] = ()
     roots: tuple[str, ...] = ()
     networks: tuple[str, ...] = ()
     hadoop_bin: str = ""

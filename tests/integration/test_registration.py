@@ -146,8 +146,22 @@ def test_a_bad_one_is_refused_with_its_error_and_leaves_nothing_behind(
     assert fields.items() <= problem.items()
     assert str(rig.data) not in answer.text
     assert rig.artifacts() == []
-    assert len(rig.staging()) == 1  # the upload, to be tried with another main file
+    assert rig.staging() == []  # the same bytes would be refused again
+    assert rig.call(rig.ann, "GET", "/uploads").json() == {"items": [], "next": None}
     assert rig.call(rig.ann, "GET", "/services/greet").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("asked", "status"), [({"options": {"nothing": 1}}, 400), ({"version": 0}, 400)]
+)
+def test_an_upload_that_was_asked_for_wrongly_is_there_to_be_asked_for_again(
+    rig: Rig, asked: dict[str, Any], status: int
+) -> None:
+    assert rig.register({"model.py": GREET}, **asked).status_code == status
+    [upload] = rig.call(rig.ann, "GET", "/uploads").json()["items"]
+    body = {"group": "ann", "upload": upload["upload"]}
+    assert rig.call(rig.ann, "POST", "/services/greet/versions", body).status_code == 201
+    assert rig.call(rig.ann, "GET", "/uploads").json()["items"] == []
 
 
 def test_what_is_refused_is_in_the_audit_log(rig: Rig) -> None:

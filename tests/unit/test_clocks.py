@@ -31,6 +31,7 @@ OF_WHAT_IS_KEPT = {
     "control/access/groups.py",
     "control/access/tokens.py",
     "control/access/users.py",
+    "control/bootstrap.py",
     "control/common/idempotency.py",
     "control/monitors/monitors.py",
     "control/observe/metrics_keeper.py",

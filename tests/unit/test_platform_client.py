@@ -110,9 +110,14 @@ def things(ann: Platform) -> None:
 def versions(ann: Platform, folder: Path) -> None:
     assert ann.create_service("empty", "team", idempotency_key="k")["versions"] == 0
     assert ann.edit_service("empty", description="d")["description"] == "d"
-    ann.delete_service("empty")
+    with pytest.raises(errors.PreconditionFailed):
+        ann.delete_service("empty", revision=1)
+    ann.delete_service("empty", revision=2)
     with packed(model_folder(folder / "model")) as (archive, _):
-        ann.delete_upload(ann.upload(archive)["upload"])
+        upload = ann.upload(str(archive))
+        assert ann.uploads() == [upload]
+        ann.delete_upload(upload["upload"])
+    assert ann.uploads() == []
     curves = {"loss": [[1, 0.5], [2, 0.25]]}
     for number in (1, 2):
         made = register(

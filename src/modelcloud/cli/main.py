@@ -41,6 +41,7 @@ app = typer.Typer(
 )
 app.command()(serve.serve)
 app.command()(up.up)
+app.command()(up.reset_admin)
 app.command()(update.update)
 app.command()(update.rollback)
 app.command()(status.status)

@@ -130,6 +130,20 @@ def network(text: str) -> str:
         raise typer.BadParameter(f"{text!r}; accepted: a network, as 10.1.0.0/16") from None
 
 
+def proxy(text: str) -> str:
+    """An IP address, or a network of them.
+
+    Raises:
+        typer.BadParameter: it is none.
+    """
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r}; accepted: an IP address, as 127.0.0.1, or a network, as 10.1.0.0/16"
+        ) from None
+
+
 def memory(text: str | int) -> int:
     """A size as `size` reads it, or 0."""
     return 0 if text == "0" else size(text)

@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from modelcloud.cli import parse, session, show
-from modelcloud.cli.services import Service, Version
+from modelcloud.cli.services import Service
+from modelcloud.errors import NotFound
 
 
 def traffic(
@@ -53,16 +54,30 @@ def traffic(
 def label(
     service: Service,
     name: Annotated[str, typer.Argument(metavar="LABEL", help="Such as stable or canary.")],
-    version: Version,
+    version: Annotated[
+        int | None,
+        typer.Argument(metavar="[VERSION]", parser=parse.count, help="Where it is to lead."),
+    ] = None,
+    remove: Annotated[
+        bool, typer.Option("--remove", metavar="", help="Have it lead nowhere any more.")
+    ] = False,
     url: session.Url = None,
     as_json: show.Json = False,
 ) -> None:
-    """Have a label lead to a version, from wherever it led before."""
+    """Have a label lead to a version, from wherever it led before, or to none."""
+    if (version is None) is not remove:
+        raise typer.BadParameter("accepted: a VERSION, or --remove")
     with session.connect(url) as platform:
         now = platform.traffic(service)
-        labels = {**now["labels"], name: version}
+        labels = {label: to for label, to in now["labels"].items() if label != name}
+        if remove and len(labels) == len(now["labels"]):
+            there = ", ".join(labels) or "none"
+            raise NotFound(f"{service} has no label {name}; there are: {there}")
+        if version is not None:
+            labels[name] = version
         record = platform.set_traffic(service, labels=labels, revision=now["revision"])
-    show.said(f"/predict/{service}/{name} leads to version {version}", record, as_json=as_json)
+    leads = "leads nowhere any more" if version is None else f"leads to version {version}"
+    show.said(f"/predict/{service}/{name} {leads}", record, as_json=as_json)
 
 
 def _numbers(flag: str, texts: list[str]) -> dict[str, float]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -42,20 +43,23 @@ _limit_wait = partial(_limit, metavar="SECONDS", parser=parse.wait)
 _size = partial(_limit, metavar="BYTES", parser=parse.size)
 
 
+Database = Annotated[
+    str,
+    _place(
+        metavar="URL",
+        envvar=parse.DATABASE_VARIABLE,
+        help="postgresql://…, in place of SQLite in --data. Others on this machine can read "
+        f"it here; prefer {parse.DATABASE_VARIABLE} in the environment.",
+    ),
+]
+
+
 def up(
     *,
     data: Annotated[
         Path, _place(metavar="DIR", help="Folder of everything that is kept; made if missing.")
     ] = Path(DEFAULT.data),
-    database: Annotated[
-        str,
-        _place(
-            metavar="URL",
-            envvar=parse.DATABASE_VARIABLE,
-            help="postgresql://…, in place of SQLite in --data. Others on this machine can read "
-            f"it here; prefer {parse.DATABASE_VARIABLE} in the environment.",
-        ),
-    ] = DEFAULT.database,
+    database: Database = DEFAULT.database,
     host: Annotated[str, _place(metavar="ADDRESS", help="Where predictions are taken.")] = (
         DEFAULT.host
     ),
@@ -108,6 +112,14 @@ def up(
     allowed_host: Annotated[
         list[str] | None,
         _access(metavar="NAME", help="A further Host name of the control plane; repeat it."),
+    ] = None,
+    trusted_proxy: Annotated[
+        list[str] | None,
+        _access(
+            metavar="ADDRESS",
+            parser=parse.proxy,
+            help="A proxy whose X-Forwarded-For says who asks; repeat it.",
+        ),
     ] = None,
     cors: Annotated[str, _access(metavar="ORIGIN", help="Origin whose pages may predict.")] = (
         DEFAULT.cors
@@ -168,6 +180,7 @@ def up(
         control_host=control_host,
         control_port=control_port,
         allowed_hosts=tuple(allowed_host or ()),
+        trusted_proxies=tuple(trusted_proxy or ()),
         roots=tuple(str(folder.absolute()) for folder in root or ()),
         networks=tuple(allow_network or ()),
         hadoop_bin=_program(hadoop_bin),
@@ -189,20 +202,53 @@ def up(
         confine=confine,
         hidden=_secret_files(tls_key, admin_password_file),
     )
-    missing = [library for library in LIBRARIES if find_spec(library) is None]
-    if missing:
-        raise UsageError(
-            f"`modelcloud up` needs {', '.join(missing)}, not installed here; run: "
-            "pip install 'modelcloud[platform]'"
-        )
+    _need_libraries("up")
     from modelcloud.control import bootstrap
     from modelcloud.node import handover
 
     first = bootstrap.prepare(config, admin_password_file)
-    if first is not None:
+    if first is None and admin_password_file is not None:
+        print(
+            "--admin-password-file was not used: this is not the first start. `modelcloud passwd` "
+            "changes a password, `modelcloud reset-admin` sets one that is lost.",
+            file=sys.stderr,
+        )
+    if first is not None and first.password:
         print(f"First start. Sign in as: {first.user}   password: {first.password}")
         print("It is shown this once; change it with `modelcloud passwd`.", flush=True)
     handover.become("modelcloud.node.__main__", replace(config, database_variables=_take(config)))
+
+
+def reset_admin(
+    *,
+    data: Annotated[Path, _place(metavar="DIR", help="The platform's folder.")] = Path(
+        DEFAULT.data
+    ),
+    database: Database = DEFAULT.database,
+    user: Annotated[
+        str, typer.Option("--user", "-u", metavar="NAME", help="Which administrator.")
+    ] = "admin",
+) -> None:
+    """Set an administrator's lost password anew, while the platform does not run.
+
+    It is random and shown this once; the user's sessions end.
+    """
+    _need_libraries("reset-admin")
+    from modelcloud.control import bootstrap
+
+    config = PlatformConfig(data=str(data.absolute()), database=database)
+    password = bootstrap.reset(config, user)
+    print(f"Sign in as: {user}   password: {password}")
+    print("It is shown this once; change it with `modelcloud passwd`.")
+
+
+def _need_libraries(command: str) -> None:
+    missing = [library for library in LIBRARIES if find_spec(library) is None]
+    if missing:
+        raise UsageError(
+            f"`modelcloud {command}` needs {', '.join(missing)}, not installed here; run: "
+            "pip install 'modelcloud[platform]'"
+        )
 
 
 def _program(path: Path | None) -> str:

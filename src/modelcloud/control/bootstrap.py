@@ -1,4 +1,4 @@
-"""The first start: the data folder, the store, and somebody who may sign in.
+"""The first start: the data folder, the store, and somebody who may sign in; and the way back in.
 
 Must never: know a password that somebody else could know, or log one; make a new platform where
 there was one.
@@ -12,13 +12,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from sqlalchemy import select
+
 from modelcloud.config import MIB, PlatformConfig
 from modelcloud.control import identity
 from modelcloud.control.access import audit, passwords, users
+from modelcloud.control.access.auth import end_sessions
+from modelcloud.control.access.permissions import Action
 from modelcloud.errors import UsageError
 from modelcloud.node.app import hold
 from modelcloud.store.store import Store
-from modelcloud.store.tables import InstanceType, Platform
+from modelcloud.store.tables import InstanceType, Platform, User
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -37,7 +41,10 @@ _INSTANCE_TYPES = {
 
 
 class FirstStart(NamedTuple):
-    """Who signs in first; the password is to be shown once, and is nowhere else."""
+    """Who signs in first; the password is to be shown once, and is nowhere else.
+
+    Empty: it is the one of the password file.
+    """
 
     user: str
     password: str
@@ -45,7 +52,11 @@ class FirstStart(NamedTuple):
 
 def database_url(config: PlatformConfig) -> str:
     """The SQLAlchemy URL of the store."""
-    return config.database or f"sqlite:///{Path(config.data).absolute() / DATABASE}"
+    return config.database or f"sqlite:///{_file(config)}"
+
+
+def _file(config: PlatformConfig) -> Path:
+    return Path(config.data).absolute() / DATABASE
 
 
 def prepare(config: PlatformConfig, password_file: Path | None = None) -> FirstStart | None:
@@ -56,7 +67,7 @@ def prepare(config: PlatformConfig, password_file: Path | None = None) -> FirstS
         password_file: its first line becomes the first administrator's password.
 
     Returns:
-        The first administrator, if one was made with a random password.
+        The first administrator, if it was the first start.
 
     Raises:
         Conflict: another `modelcloud up` uses the folder, the store is newer than this version, or
@@ -86,7 +97,39 @@ async def _prepare(url: str, data: Path, password_file: Path | None) -> FirstSta
         given = None if password_file is None else _password_of(password_file)
         password = given or passwords.new_password()
         await _make(store, data, passwords.hash_password(password))
-        return FirstStart(ADMIN, password) if given is None else None
+        return FirstStart(ADMIN, password if given is None else "")
+    finally:
+        await store.close()
+
+
+def reset(config: PlatformConfig, user: str = ADMIN) -> str:
+    """Give an administrator a new random password, and end their sessions; nothing may run.
+
+    Returns:
+        The password, which is to be shown once, and is nowhere else.
+
+    Raises:
+        Conflict: a `modelcloud up` uses the folder, the store is newer than this version, or the
+            two do not belong together.
+        StoreUnavailable: the store cannot be reached, or is damaged.
+        UsageError: there is no platform, or no such administrator.
+    """
+    data = Path(config.data)
+    if not data.is_dir() or not (config.database or _file(config).is_file()):
+        raise UsageError(f"--data {config.data}: no platform is there; `modelcloud up` makes one")
+    with hold(data):
+        return asyncio.run(_reset(database_url(config), data, user))
+
+
+async def _reset(url: str, data: Path, user: str) -> str:
+    store = Store(url)
+    try:
+        await store.migrate()
+        identity.check(data, await store.read(identity.of_store))
+        password = passwords.new_password()
+        hashed = passwords.hash_password(password)
+        await store.transact(partial(_set_password, user, hashed))
+        return password
     finally:
         await store.close()
 
@@ -117,3 +160,17 @@ def _fill(platform: str, hashed: str, tx: Session) -> None:
     for name, (description, cpu, memory) in _INSTANCE_TYPES.items():
         tx.add(InstanceType(name=name, description=description, cpu=cpu, memory=memory))
     audit.note(tx, "modelcloud up", "users.create", "user", ADMIN, detail="first start")
+
+
+def _set_password(name: str, hashed: str, tx: Session) -> None:
+    user = tx.scalar(select(User).where(User.name == name, User.is_admin))
+    if user is None:
+        there = tx.scalars(select(User.name).where(User.is_admin).order_by(User.name)).all()
+        raise UsageError(f"--user {name}: no administrator; accepted: {', '.join(there) or 'none'}")
+    enabled = ", enabled" if user.disabled else ""
+    user.password_hash, user.disabled, user.must_change_password = hashed, False, False
+    user.revision += 1
+    end_sessions(tx, user.id)
+    audit.note(
+        tx, "modelcloud reset-admin", Action.MANAGE_USERS, "user", name, detail=f"password{enabled}"
+    )

@@ -16,9 +16,10 @@ import msgspec
 
 from modelcloud.control.access import audit
 from modelcloud.control.access.auth import Auth
-from modelcloud.control.access.permissions import Action, Actor, Refused, require
+from modelcloud.control.access.permissions import Action, Actor, Refused, allowed, require
 from modelcloud.control.commands import ACCEPTED, Commands
 from modelcloud.control.common.paging import Page
+from modelcloud.control.common.peers import HEADER, Proxies
 from modelcloud.control.deployments import rollouts
 from modelcloud.control.deployments.deploying import Accepted
 from modelcloud.control.deployments.deployment_forms import DeployBody, RollbackBody, UpdateBody
@@ -66,6 +67,7 @@ class DataPlane:
     def __init__(self, state: PlatformState, auth: Auth) -> None:
         self._state = state
         self._auth = auth
+        self._proxies = Proxies(state.config.trusted_proxies)
         self._reconcilers = state.part(Reconcilers)
 
     async def answer(self, request: AdminRequest) -> AdminResponse:
@@ -278,11 +280,17 @@ class DataPlane:
 
         Raises:
             Unauthorized: no token came, or no valid one.
+            NotFound: its user may not see the service at all, as the API says it.
             Forbidden: its user may not, or not before changing the password.
         """
-        actor = await self._auth.actor(_bearer(request), request.peer)
+        forwarded = headers_of(request).get(HEADER, ())
+        peer = self._proxies.client(request.peer, forwarded)
+        actor = await self._auth.actor(_bearer(request), peer)
         if actor.must_change_password:
             raise Forbidden("change your password first")
+        # Who may predict knows of it already; anybody else not even what group it is in.
+        if not allowed(actor, Action.PREDICT, subject.resource):
+            raise NotFound(f"nothing at {request.path}")
         require(actor, action, subject.resource)
         return actor
 

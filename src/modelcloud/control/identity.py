@@ -49,12 +49,14 @@ def of_folder(data: Path) -> str | None:
 
 
 def write(data: Path, platform: str) -> None:
-    """Say in a data folder that has no id whose it is."""
-    descriptor = os.open(data / FILE, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    """Say in a data folder that is new, or whose first start was cut short, whose it is."""
+    stage = data / f".{FILE}"
+    descriptor = os.open(stage, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600)
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
         file.write(f"{platform}\n")
         file.flush()
         os.fsync(descriptor)
+    stage.rename(data / FILE)
 
 
 def check(data: Path, stored: str | None) -> None:
@@ -65,7 +67,9 @@ def check(data: Path, stored: str | None) -> None:
         UsageError: as `of_folder`.
     """
     found = of_folder(data)
-    if found == stored and (stored is not None or not _used(data)):
+    if stored is None and not _used(data):  # new, or killed in its first start: nothing is lost
+        return
+    if found == stored is not None:
         return
     if stored is None:
         raise Conflict(

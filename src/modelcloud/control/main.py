@@ -124,7 +124,7 @@ async def _run(control_fd: int) -> int:
             lifespan="on",
             log_config=None,
             access_log=False,
-            proxy_headers=False,  # who asks is who connects; a header would be anybody's word
+            proxy_headers=False,  # the gate knows whose word to take for who asks
             server_header=False,
             limit_concurrency=CONCURRENCY,
             timeout_graceful_shutdown=GRACE_S,

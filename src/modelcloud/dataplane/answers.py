@@ -42,6 +42,7 @@ class Hub(Protocol):
     access_log: bool
     date: bytes
     ok_head: bytes  # status line and first headers of a JSON 200
+    presented: dict[str, float]  # digest of a token → monotonic seconds of its last request
     starting: bool  # what is not there may come: nobody has said yet what is to be reached
 
     def submit_admin(self, exchange: Exchange, head: Any, path: str) -> None:

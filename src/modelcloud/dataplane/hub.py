@@ -69,6 +69,7 @@ class Gateway:
         self.buffered = 0
         self.retried = 0
         self.rejected: dict[str, int] = {}
+        self.presented: dict[str, float] = {}
         self.date = b""
         self.ok_head = b""
         self.starting = False
@@ -133,6 +134,9 @@ class Gateway:
             pool.dispatch = routes.dispatch
         self._switch_sites(table)
         self.starting = table.starting
+        valid = {digest for digests in table.token_sets.values() for digest in digests}
+        for digest in self.presented.keys() - valid:
+            del self.presented[digest]
         for routes in table.pools:
             self._switch_pool(routes)
         for name in self.pools.keys() - {routes.name for routes in table.pools}:
@@ -281,6 +285,7 @@ class Gateway:
     def stats(self, seq: int) -> messages.Stats:
         """All counters, for the node."""
         links = [*self._links.values()]
+        now = monotonic()
         return messages.Stats(
             seq=seq,
             gateway_id=self.gateway_id,
@@ -294,6 +299,7 @@ class Gateway:
                 counters.to_stats(service, command, version, generation)
                 for (service, command, version, generation), counters in self._counters.items()
             ],
+            tokens={digest: now - when for digest, when in self.presented.items()},
         )
 
     def log_access(self, exchange: Exchange, status: int, size: int) -> None:

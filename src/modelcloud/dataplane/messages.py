@@ -312,7 +312,12 @@ class CommandStats(msgspec.Struct, kw_only=True):
 
 
 class Stats(Message):
-    """A gateway's counters."""
+    """A gateway's counters.
+
+    Attributes:
+        tokens: of those in the table that were presented, by their digests: seconds since the
+            last time.
+    """
 
     seq: int
     gateway_id: int
@@ -323,6 +328,7 @@ class Stats(Message):
     rejected: dict[str, int]  # reason → count: queue_full, bad_request, too_large, deadline …
     retried: int
     commands: list[CommandStats]
+    tokens: dict[str, float] = {}
 
 
 class AdminRequest(Message):

@@ -78,7 +78,7 @@ def route(hub: Hub, lookup: Lookup, exchange: Exchange, head: RequestHead) -> No
         _reject(hub, exchange, 404, "not_found", f"nothing at {path}")
         return
     exchange.codec = endpoint.codec
-    if endpoint.tokens is not None and not _may_ask(endpoint, endpoint.tokens, head):
+    if endpoint.tokens is not None and not _may_ask(hub, exchange, endpoint, head):
         _reject(hub, exchange, 401, "token",
                 "this service answers who presents a token: `Authorization: Bearer TOKEN`",
                 b"www-authenticate: Bearer\r\n")  # fmt: skip
@@ -99,7 +99,7 @@ def route(hub: Hub, lookup: Lookup, exchange: Exchange, head: RequestHead) -> No
         _submit(hub, exchange, head, endpoint, path)
 
 
-def _may_ask(endpoint: Endpoint, tokens: frozenset[str], head: RequestHead) -> bool:
+def _may_ask(hub: Hub, exchange: Exchange, endpoint: Endpoint, head: RequestHead) -> bool:
     """Whether a request came with one of the tokens, or is a question that needs none.
 
     Browsers ask for the options before they send the token (Fetch, 4.8); a web application gets
@@ -111,7 +111,11 @@ def _may_ask(endpoint: Endpoint, tokens: frozenset[str], head: RequestHead) -> b
     if len(given) != 1:
         return False
     scheme, _, token = given[0].partition(b" ")
-    return scheme.lower() == b"bearer" and sha256(token.strip()).hexdigest() in tokens
+    digest = sha256(token.strip()).hexdigest()
+    if scheme.lower() != b"bearer" or digest not in (endpoint.tokens or ()):
+        return False
+    hub.presented[digest] = exchange.arrived
+    return True
 
 
 def _submit(hub: Hub, exchange: Exchange, head: RequestHead, endpoint: Endpoint, path: str) -> None:

@@ -85,9 +85,9 @@ class Monitors:
         """Its looks that did something or failed, newest first, at most so many."""
         return self._api.first(limit, f"{_monitor(service, name)}/events", {})
 
-    def delete_monitor(self, service: str, name: str) -> None:
+    def delete_monitor(self, service: str, name: str, *, revision: int | None = None) -> None:
         """Watch no more; the versions that it brought stay."""
-        self._api.send("DELETE", _monitor(service, name))
+        self._api.send("DELETE", _monitor(service, name), revision=revision)
 
 
 def _monitor(service: str, name: str) -> str:

@@ -63,9 +63,9 @@ class People:
         """Change `is_admin`, `disabled`, `password` or `must_change_password` of a user."""
         return self._api.record("PATCH", f"/users/{part(name)}", changes, revision=revision)
 
-    def delete_user(self, name: str) -> None:
+    def delete_user(self, name: str, *, revision: int | None = None) -> None:
         """Remove a user, whose tokens are worth nothing from now on."""
-        self._api.send("DELETE", f"/users/{part(name)}")
+        self._api.send("DELETE", f"/users/{part(name)}", revision=revision)
 
     def tokens(self, user: str | None = None) -> list[Record]:
         """One's own tokens and sessions, without their secrets; an administrator names `user`."""
@@ -102,9 +102,9 @@ class People:
         """Change `description` or `public_predictions`."""
         return self._api.record("PATCH", f"/groups/{part(name)}", changes, revision=revision)
 
-    def delete_group(self, name: str) -> None:
+    def delete_group(self, name: str, *, revision: int | None = None) -> None:
         """Remove a group that has no services."""
-        self._api.send("DELETE", f"/groups/{part(name)}")
+        self._api.send("DELETE", f"/groups/{part(name)}", revision=revision)
 
     def set_quota(
         self, group: str, *, revision: int | None = None, **quota: float | None
@@ -148,9 +148,9 @@ class People:
         path = f"/instance-types/{part(name)}"
         return self._api.record("PATCH", path, changes, revision=revision)
 
-    def delete_instance_type(self, name: str) -> None:
+    def delete_instance_type(self, name: str, *, revision: int | None = None) -> None:
         """Remove one; what is deployed with it stays as it is."""
-        self._api.send("DELETE", f"/instance-types/{part(name)}")
+        self._api.send("DELETE", f"/instance-types/{part(name)}", revision=revision)
 
     def node(self) -> Record:
         """What the node has, and what of it is in use, by group."""

@@ -43,17 +43,20 @@ class Services:
         """Change `description` or `port` (None: none of its own)."""
         return self._api.record("PATCH", f"/services/{part(name)}", changes, revision=revision)
 
-    def delete_service(self, name: str) -> None:
+    def delete_service(self, name: str, *, revision: int | None = None) -> None:
         """Delete a service with all its versions, online or not."""
-        self._api.send("DELETE", f"/services/{part(name)}")
+        self._api.send("DELETE", f"/services/{part(name)}", revision=revision)
 
-    def upload(self, archive: Path, progress: Progress | None = None) -> Record:
+    def upload(self, archive: str | Path, progress: Progress | None = None) -> Record:
         """Send an archive; `upload` of the answer is what `register` takes.
+
+        It is kept for a day, until it is registered or refused for what it holds.
 
         Args:
             archive: a tar (plain, gz, bz2, xz, zst) or zip file.
             progress: called with the bytes sent so far, and all.
         """
+        archive = Path(archive)
         size = archive.stat().st_size
 
         def pieces() -> Iterator[bytes]:
@@ -67,6 +70,11 @@ class Services:
 
         headers = {"content-type": "application/octet-stream", "content-length": str(size)}
         return self._api.record("POST", "/uploads", content=pieces(), headers=headers)
+
+    def uploads(self) -> list[Record]:
+        """One's own uploads that are not registered yet, oldest first."""
+        answer = self._api.record("GET", "/uploads")
+        return list(answer["items"])
 
     def delete_upload(self, upload: str) -> None:
         """Forget an archive that is not to be registered after all."""
@@ -117,6 +125,6 @@ class Services:
         """Change `description`, `enabled` or `metrics`."""
         return self._api.record("PATCH", version_path(service, version), changes, revision=revision)
 
-    def delete_version(self, service: str, version: int) -> None:
+    def delete_version(self, service: str, version: int, *, revision: int | None = None) -> None:
         """Delete a version that no deployment uses."""
-        self._api.send("DELETE", version_path(service, version))
+        self._api.send("DELETE", version_path(service, version), revision=revision)

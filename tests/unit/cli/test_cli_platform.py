@@ -244,6 +244,13 @@ def traffic(line: Line) -> None:
     assert line("label", "fib", "stable", "2") == "/predict/fib/stable leads to version 2\n"
     labels = line.json("label", "fib", "canary", "3")["labels"]
     assert labels == {"canary": 3, "new": 3, "stable": 2}
+    said = line("label", "fib", "canary", "--remove")
+    assert said == "/predict/fib/canary leads nowhere any more\n"
+    again = line.run("label", "fib", "canary", "--remove")
+    assert (again.status, "there are: new, stable" in again.err) == (1, True)
+    for wrong in (["label", "fib", "canary"], ["label", "fib", "canary", "3", "--remove"]):
+        assert "accepted: a VERSION, or --remove" in line.run(*wrong).err
+    assert line.json("label", "fib", "canary", "3")["labels"] == labels
     shown = line("service", "fib")
     assert ["address", "/predict/fib"] in rows(shown)
     assert "canary, new" in shown

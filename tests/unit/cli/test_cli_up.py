@@ -35,6 +35,11 @@ FLAGS: list[tuple[list[str], str, Any]] = [
     (["--no-dashboard"], "site", ""),
     (["--root", "/a", "--root", "/b"], "roots", ("/a", "/b")),
     (["--allowed-host", "a", "--allowed-host", "b"], "allowed_hosts", ("a", "b")),
+    (
+        ["--trusted-proxy", "127.0.0.1", "--trusted-proxy", "10.0.0.0/8"],
+        "trusted_proxies",
+        ("127.0.0.1/32", "10.0.0.0/8"),
+    ),
     (["--cors", "https://app.test"], "cors", "https://app.test"),
     (["--tls-cert", "c", "--tls-key", "k"], "tls_cert", "c"),
     (["--tls-cert", "c", "--tls-key", "k"], "tls_key", "k"),
@@ -150,7 +155,9 @@ def test_a_database_from_the_environment_is_kept_from_the_workers(
     run: Run, node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(parse.DATABASE_VARIABLE, "postgresql://user:s3cret@host/db")
-    assert run("up", "--admin-password-file", "secret").status == 0
+    said = run("up", "--admin-password-file", "secret")
+    assert said.status == 0
+    assert "--admin-password-file was not used: this is not the first start" in said.err
     assert node.config is not None
     assert node.config.database == "postgresql://user:s3cret@host/db"
     assert node.password_file == Path("secret")

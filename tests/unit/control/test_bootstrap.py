@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import stat
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import select
@@ -15,8 +17,11 @@ from modelcloud.control.access import passwords, users
 from modelcloud.errors import Conflict, InvalidInput, StoreUnavailable, UsageError
 from modelcloud.node.app import hold
 from modelcloud.store.store import Store
-from modelcloud.store.tables import Group, InstanceType, User
+from modelcloud.store.tables import AuditEntry, Group, InstanceType, Token, User
 from support.postgres import Postgres
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
 
 
 def config(folder: Path) -> PlatformConfig:
@@ -99,7 +104,8 @@ def test_the_folder_is_its_owners_alone_and_the_store_has_what_one_needs(tmp_pat
 def test_a_password_may_come_from_a_file_and_is_then_not_told(tmp_path: Path) -> None:
     file = tmp_path / "password"
     file.write_text("chosen by the operator\nsecond line\n")
-    assert bootstrap.prepare(config(tmp_path / "data"), file) is None
+    first = bootstrap.prepare(config(tmp_path / "data"), file)
+    assert first == ("admin", "")
     assert passwords.is_password(hashed(tmp_path / "data"), "chosen by the operator")
 
 
@@ -181,3 +187,58 @@ def test_a_first_start_that_fails_can_be_made_again(
         with pytest.raises(StoreUnavailable):
             bootstrap.prepare(config(tmp_path / "data"))
     assert bootstrap.prepare(config(tmp_path / "data")) is not None
+
+
+# ---- a password that is lost
+
+
+def rows(folder: Path, work: Callable[[Session], list[Any]]) -> list[Any]:
+    store = Store(bootstrap.database_url(config(folder)))
+
+    async def transact() -> list[Any]:
+        try:
+            return await store.transact(work)
+        finally:
+            await store.close()
+
+    return asyncio.run(transact())
+
+
+def test_a_lost_password_is_set_anew_and_ends_what_was_signed_in(tmp_path: Path) -> None:
+    first = bootstrap.prepare(config(tmp_path))
+    assert first is not None
+
+    def sign_in_and_disable(tx: Session) -> list[Any]:
+        user = tx.scalars(select(User)).one()
+        user.disabled = user.must_change_password = True
+        for kind in ("session", "token"):
+            tx.add(Token(user_id=user.id, kind=kind, level="manage", digest=kind, created_at=0.0))
+        return []
+
+    rows(tmp_path, sign_in_and_disable)
+    password = bootstrap.reset(config(tmp_path))
+    assert password != first.password
+    assert passwords.is_password(hashed(tmp_path), password)
+    user = rows(tmp_path, lambda tx: list(tx.scalars(select(User))))[0]
+    assert (user.disabled, user.must_change_password) == (False, False)
+    assert rows(tmp_path, lambda tx: list(tx.scalars(select(Token.kind)))) == ["token"]
+    last = rows(tmp_path, lambda tx: list(tx.scalars(select(AuditEntry))))[-1]
+    assert (last.actor, last.action, last.name, last.detail) == (
+        "modelcloud reset-admin", "users.manage", "admin", "password, enabled",
+    )  # fmt: skip
+
+
+def test_only_an_administrator_of_a_platform_that_stands_still_gets_one(tmp_path: Path) -> None:
+    nowhere = tmp_path / "nowhere"
+    with pytest.raises(UsageError, match=r"nowhere: no platform is there"):
+        bootstrap.reset(config(nowhere))
+    assert not nowhere.exists()
+    with pytest.raises(UsageError, match="no platform is there"):
+        bootstrap.reset(config(tmp_path))
+    bootstrap.prepare(config(tmp_path))
+    before = hashed(tmp_path)
+    with pytest.raises(UsageError, match="--user ann: no administrator; accepted: admin"):
+        bootstrap.reset(config(tmp_path), "ann")
+    with hold(tmp_path), pytest.raises(Conflict, match="in use by another"):
+        bootstrap.reset(config(tmp_path))
+    assert hashed(tmp_path) == before

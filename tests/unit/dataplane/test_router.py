@@ -119,6 +119,24 @@ async def test_a_token_that_is_taken_back_is_refused_on_open_connections_too(
 
 
 @on_a_loop
+async def test_the_counters_tell_which_tokens_were_presented_by_their_digests(
+    tmp_path: Path,
+) -> None:
+    hub, _ = gateway()
+    other = sha256(b"other").hexdigest()
+    async with worker_in(hub, tmp_path, 1) as worker:
+        await hub.publish(table(1, worker, [command()], (DIGEST, other)))
+        await sent(hub, post("/shut/ask", b"{}", b"Authorization: Bearer wrong"))
+        await sent(hub, get("/shut/ask", b"X: y", method="OPTIONS"))
+        assert hub.stats(1).tokens == {}
+        await sent(hub, post("/shut/ask", b"{}", BEARER))
+        assert list(hub.stats(2).tokens) == [DIGEST]
+        assert 0 <= hub.stats(3).tokens[DIGEST] < 3600
+        await hub.publish(table(2, worker, [command()], (other,)))
+        assert hub.stats(4).tokens == {}
+
+
+@on_a_loop
 async def test_a_service_that_gets_tokens_is_closed_to_those_who_knew_its_address(
     tmp_path: Path,
 ) -> None:

@@ -20,6 +20,7 @@ from msgspec.structs import replace
 from sqlalchemy import ColumnElement, delete, or_, select, update
 
 from modelcloud.control.access import audit, passwords
+from modelcloud.control.access.password_guesses import PasswordGuesses
 from modelcloud.control.access.permissions import Action, Actor, Level, Resource, level_in, require
 from modelcloud.control.common.records import Record, Time
 from modelcloud.errors import Forbidden, StoreUnavailable, Unauthorized
@@ -39,6 +40,9 @@ MAX_SESSIONS = 50
 #: `last_used_at` is written at most this often.
 TOUCH_EVERY_S = 60.0
 _TOUCHED = 4096
+
+#: Of a name that nobody has, as the audit log shows it.
+LONGEST_NAME = 64
 
 SESSION, TOKEN = "session", "token"
 
@@ -99,7 +103,7 @@ class Auth:
         self._store = store
         self._wall = wall
         self._clock = clock
-        self._wrong_passwords = Guesses("wrong passwords", clock)
+        self._wrong_passwords = PasswordGuesses(clock)
         self._wrong_tokens = Guesses("wrong tokens from this address", clock)
         self._touched: OrderedDict[int, float] = OrderedDict()
 
@@ -127,22 +131,21 @@ class Auth:
 
         Raises:
             Unauthorized: no such user, another password, or the user is disabled.
-            TooManyRequests: too many wrong ones came from this address, or for this user.
+            TooManyRequests: see `password_guesses`.
         """
-        guess = (f"from {peer}", f"for {user}")
-        self._wrong_passwords.check(*guess)
-        # Counted before it is known to be wrong: many at the same time are as many guesses.
-        self._wrong_passwords.add(*guess)
+        self._wrong_passwords.begin(user, peer)
         hashed = await self._store.read(partial(_password_hash, user))
         if not await self.hashing.verify(hashed, password):
-            if hashed is not None:
-                refused = partial(
-                    audit.note, actor=user, action="session.create", kind="session", name=user,
-                    outcome=audit.REFUSED, peer=peer,
-                )  # fmt: skip
-                await self._store.transact(refused)
+            named, detail = user, ""
+            if hashed is None:
+                named, detail = _shown(user), "no such user, or disabled"
+            refused = partial(
+                audit.note, actor=named, action="session.create", kind="session", name=named,
+                outcome=audit.REFUSED, detail=detail, peer=peer,
+            )  # fmt: skip
+            await self._store.transact(refused)
             raise Unauthorized("the user name or the password is wrong")
-        self._wrong_passwords.forgive(*guess)
+        self._wrong_passwords.forgive(user, peer)
         return await self._store.transact(partial(_begin_session, user, hashed, self._wall(), peer))
 
     async def change_password(self, actor: Actor, current: str, new: str) -> None:
@@ -151,18 +154,16 @@ class Auth:
         Raises:
             Forbidden: the current password is another.
             InvalidInput: the new one is too short, or the current one again.
-            TooManyRequests: too many wrong ones came from this address, or for this user.
+            TooManyRequests: see `password_guesses`.
         """
         account = Resource(user_id=actor.user_id, kind="user", name=actor.name)
         require(actor, Action.OWN_ACCOUNT, account)
         passwords.check_password(new, "new", other_than=current)
-        guess = (f"from {actor.peer}", f"for {actor.name}")
-        self._wrong_passwords.check(*guess)
-        self._wrong_passwords.add(*guess)
+        self._wrong_passwords.begin(actor.name, actor.peer)
         hashed = await self._store.read(partial(_password_hash, actor.name))
         if not await self.hashing.verify(hashed, current):
             raise Forbidden("current: this is not your password")
-        self._wrong_passwords.forgive(*guess)
+        self._wrong_passwords.forgive(actor.name, actor.peer)
         new_hash = await self.hashing.hash(new)
         await self._store.transact(partial(_set_own_password, actor, hashed, new_hash))
 
@@ -280,6 +281,12 @@ def _holder(token: Token, user: User, levels: dict[int, Level]) -> Holder:
 def _presented(token: str, now: float, tx: Session) -> Actor | None:
     found = holders(tx, now, Token.digest == passwords.digest(token))
     return found[0].actor if found else None
+
+
+def _shown(name: str) -> str:
+    """What somebody typed as a name, fit to be looked at: short, and of one line."""
+    cut = name[:LONGEST_NAME] + ("…" if len(name) > LONGEST_NAME else "")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)
 
 
 def _set_used(token_id: int, now: float, tx: Session) -> None:

@@ -11,6 +11,7 @@ from fastapi import HTTPException, Query, Request, Response
 
 from modelcloud.control.api import deps
 from modelcloud.control.api.deps import ActorDep, PlatformDep
+from modelcloud.control.common.records import Listing
 from modelcloud.control.services.registration import Registration
 from modelcloud.control.services.uploads import UploadRecord
 from modelcloud.errors import UnsupportedMedia
@@ -34,7 +35,7 @@ async def upload(
 ) -> UploadRecord:
     """Send an archive (tar, tar.gz, tar.bz2, tar.xz, tar.zst, zip) as the body.
 
-    It is kept for a day, for who sent it, until it is registered.
+    It is kept for a day, for who sent it, until it is registered or refused for what it holds.
     """
     media_type = request.headers.get("content-type", MEDIA_TYPE).partition(";")[0].strip().lower()
     if media_type != MEDIA_TYPE:
@@ -46,6 +47,12 @@ async def upload(
         length=int(length) if length.isdecimal() else None,
         sha256=sha256,
     )
+
+
+@router.get("/uploads")
+async def list_uploads(here: PlatformDep, actor: ActorDep) -> Listing[UploadRecord]:
+    """One's own uploads that are not registered yet, oldest first; there are never many."""
+    return here.part(Registration).uploads.listing(actor)
 
 
 @router.delete("/uploads/{upload}", status_code=204)

@@ -1,5 +1,7 @@
 """Keeps what each version did: a point for every 10 s of a day, one for every 5 min of a month.
 
+Of the same counters it keeps when tokens were last used.
+
 Must never: end because of an error, or grow while the store is away: what it could not keep waits
 in memory, so much of it, and then the oldest is dropped.
 """
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import delete, func, select
 
+from modelcloud.control.access import token_uses
 from modelcloud.control.observe.metric_sums import (
     Seen,
     Sum,
@@ -92,6 +95,7 @@ class MetricsKeeper:
         self._wall = wall
         self._seen: Seen | None = None
         self._waiting: dict[Place, Sum] = {}
+        self._token_uses = token_uses.TokenUses()
         self._offset = wall() - clock()
         self._clear_at = clock() + CLEAR_EVERY_S
         self._complaint = ""
@@ -129,8 +133,10 @@ class MetricsKeeper:
     async def look(self) -> None:
         """Take the counters once and keep what has changed. Raises nothing."""
         try:
-            self._take(await self.counters())
+            counters = await self.counters()
+            self._take(counters)
             await self._keep()
+            await self._keep_token_uses(counters)
         except Exception as error:
             self._complain(error)
         else:
@@ -154,6 +160,13 @@ class MetricsKeeper:
         if self._time_to_clear():
             now = self._wall()
             await self._store.transact(lambda tx: clear(tx, now))
+
+    async def _keep_token_uses(self, counters: Counters) -> None:
+        now, wall = self._clock(), self._wall()
+        due = self._token_uses.due(counters.gateways, now)
+        if due:
+            await self._store.transact(lambda tx: token_uses.write(tx, due, wall))
+            self._token_uses.written(due, now)
 
     def _time_to_clear(self) -> bool:
         offset = self._wall() - self._clock()

@@ -53,6 +53,8 @@ ARTIFACTS, STAGING = "artifacts", "staging"
 STAGE_S = 900.0
 #: Versions being registered; of those, how many at a time have their files staged.
 MAX_UNDER_WAY, STAGED_AT_ONCE = 16, 2
+#: Of refusals that would be the same again for the same files.
+OF_CONTENT = frozenset({400, 413, 415, 422})
 #: Read of a file beside the model.
 MAX_FILE = 8 * 1024 * 1024
 
@@ -65,12 +67,24 @@ class Files(NamedTuple):
         root: likewise.
         origin: see `VersionRecord`.
         golden: see `StageRequest`.
+        refused: called when they are refused for what they hold.
     """
 
     path: Path
     root: str
     origin: dict[str, Any]
     golden: str = ""
+    refused: Callable[[], None] = lambda: None
+
+    @contextlib.contextmanager
+    def judged(self) -> Iterator[None]:
+        """Within it they are refused for what they hold, and not for how they were asked for."""
+        try:
+            yield
+        except ModelcloudError as error:
+            if error.status in OF_CONTENT:
+                self.refused()
+            raise
 
 
 class Preview(Record):
@@ -159,8 +173,7 @@ class Registration:
             )
         assert record is not None
         if asked.upload is not None:
-            with contextlib.suppress(NotFound):  # another registration of it was quicker
-                self.uploads.drop(actor, asked.upload)
+            self._drop(actor, asked.upload)
         return record
 
     async def register_files(
@@ -200,10 +213,12 @@ class Registration:
         """
         with self._one_more():
             given = await self._checked(actor, service, asked)
-            files = self._source(actor, asked)
+            files = self._source(actor, asked)._replace(
+                refused=lambda: None
+            )  # it may be tried anew
             try:
                 async with self._staged(asked, files) as staged:
-                    proposal, _ = await self._propose(asked, staged, given, files.origin)
+                    proposal, _ = await self._propose(asked, staged, given, files)
                     return Preview(
                         main=proposal.staged.main,
                         signature=proposal.signature,
@@ -260,9 +275,10 @@ class Registration:
         """An artifact of the files, held meanwhile."""
         async with contextlib.AsyncExitStack() as held:
             async with self._stages:
-                staged = await held.enter_async_context(
-                    self._artifacts.holding(files.path, asked.main, files.root, files.golden)
-                )
+                with files.judged():
+                    staged = await held.enter_async_context(
+                        self._artifacts.holding(files.path, asked.main, files.root, files.golden)
+                    )
             yield staged
 
     async def _register(
@@ -279,7 +295,7 @@ class Registration:
             async with self._staged(asked, files) as staged:
                 if not admit(staged):
                     return None
-                proposal, said = await self._propose(asked, staged, given, files.origin)
+                proposal, said = await self._propose(asked, staged, given, files)
                 add = partial(
                     versions.add,
                     actor=actor,
@@ -299,22 +315,28 @@ class Registration:
     def _source(self, actor: Actor, asked: RegisterBody) -> Files:
         if asked.upload is not None and asked.path is None:
             path = self.uploads.path(actor, asked.upload)
-            return Files(path, "", {"kind": "upload"})
+            drop = partial(self._drop, actor, asked.upload)
+            return Files(path, "", {"kind": "upload"}, refused=drop)
         if asked.path is not None and asked.upload is None:
             source, root = source_below(asked.path, self._config.roots, self._config.data)
             return Files(source, str(root), {"kind": "path", "path": asked.path})
         got = "neither" if asked.path is None else "both"
         raise InvalidInput("upload, path", got, "one of the two")
 
+    def _drop(self, actor: Actor, upload: str) -> None:
+        with contextlib.suppress(NotFound):  # another registration of it was quicker
+            self.uploads.drop(actor, upload)
+
     async def _propose(
         self,
         asked: RegisterBody,
         staged: Staged,
         given: Training,
-        origin: dict[str, Any],
+        files: Files,
     ) -> tuple[Proposal, list[str]]:
         """What is to be stored, and what was said as the environment was built."""
-        requirements, found = await asyncio.to_thread(_read_beside, staged, asked)
+        with files.judged():
+            requirements, found = await asyncio.to_thread(_read_beside, staged, asked)
         spec = GenerationSpec(
             service=PREFIX,
             generation=1,
@@ -331,7 +353,8 @@ class Registration:
         deadline_s = self._config.load_timeout_s
         if requirements:
             deadline_s += self._config.env_timeout_s
-        signature, said = await self._prober.probe(spec, deadline_s)
+        with files.judged():
+            signature, said = await self._prober.probe(spec, deadline_s)
         values = signature.pop("optionValues")
         check_options(asked.options, signature["options"])
         proposal = Proposal(
@@ -341,7 +364,7 @@ class Registration:
             requirements=requirements,
             metrics=found.metrics if asked.metrics is None else given.metrics,
             curves=found.curves if asked.curves is None else given.curves,
-            origin={**origin, "notes": [*given.notes, *found.notes]},
+            origin={**files.origin, "notes": [*given.notes, *found.notes]},
         )
         return proposal, said
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from modelcloud.control.access.permissions import Action, Actor, Resource, allowed, require
-from modelcloud.control.common.records import Record
+from modelcloud.control.common.records import Listing, Record
 from modelcloud.errors import InvalidInput, NotFound, Overloaded, TooLarge, TooManyRequests
 
 KEPT_S = 24 * 3600.0
@@ -101,6 +101,17 @@ class Uploads:
             raise
         upload.record = UploadRecord(upload=name, bytes=size, sha256=digest)
         return upload.record
+
+    def listing(self, actor: Actor) -> Listing[UploadRecord]:
+        """The actor's own that are complete, oldest first.
+
+        Raises:
+            Refused: the actor may register versions nowhere.
+        """
+        check_may_upload(actor)
+        self.expire()
+        own = (one.record for one in self._uploads.values() if one.owner == actor.user_id)
+        return Listing(items=[record for record in own if record is not None])
 
     def path(self, actor: Actor, name: str) -> Path:
         """Where a complete upload of the actor's own lies.

@@ -23,6 +23,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse
 
 from modelcloud.control.access.permissions import Actor
+from modelcloud.control.common.peers import HEADER, Proxies
 from modelcloud.control.web import browser, hosts, problems
 from modelcloud.errors import Forbidden, ModelcloudError, TooLarge, Unauthorized, UsageError
 
@@ -83,6 +84,7 @@ class Gate:
     ) -> None:
         self._app = app
         self._config = state.config
+        self._proxies = Proxies(state.config.trusted_proxies)
         self._auth = auth
         self._site = site
         self._large = {_UPLOADS} | (site.uploads if site else frozenset())
@@ -143,6 +145,9 @@ class Gate:
         """
         headers = _headers_of(scope)
         path, method = scope["path"], scope["method"]
+        peer, port = scope["client"] or ("", 0)
+        peer = self._proxies.client(peer, headers.get(HEADER, ()))
+        scope["client"] = (peer, port)  # what routers take for who asks
         if self._site is not None and not browser.is_api(path):
             return await self._admit_browser(scope, headers, navigates=method in _READS)
         page = method == "GET" and path in PUBLIC_PAGES
@@ -157,7 +162,7 @@ class Gate:
         _refuse_nul(scope)
         if page or (method == "POST" and path == SESSION):
             return None
-        actor = await self._auth.actor(_bearer(headers), _peer(scope))
+        actor = await self._auth.actor(_bearer(headers), peer)
         if actor.must_change_password and path not in _BEFORE_PASSWORD:
             raise Forbidden(f"change your password first: PUT {SESSION}/password")
         return actor

@@ -6,8 +6,16 @@ from collections.abc import Iterator
 
 import pytest
 
+from modelcloud.config import PlatformConfig
 from modelcloud.control.access import passwords
-from modelcloud.control.access.auth import MAX_SESSIONS, SESSION_S
+from modelcloud.control.access.auth import LONGEST_NAME, MAX_SESSIONS, SESSION_S
+from modelcloud.control.access.password_guesses import (
+    OF_ADDRESS,
+    OF_USER,
+    USER_WINDOW_S,
+    PasswordGuesses,
+)
+from modelcloud.errors import TooManyRequests
 from modelcloud.serve.access import GUESS_WINDOW_S, MAX_GUESSES
 from modelcloud.store.store import Store
 from modelcloud.store.tables import Token
@@ -61,13 +69,89 @@ def test_a_wrong_name_and_a_wrong_password_are_told_apart_by_nobody(
     assert len(checked) == 2, "a missing user costs the same work"
 
 
-def test_wrong_passwords_of_one_user_are_limited_wherever_they_come_from(rig: ControlRig) -> None:
+def test_who_signs_in_as_nobody_is_in_the_audit_log_by_a_name_that_can_be_shown(
+    rig: ControlRig,
+) -> None:
+    for name in ("eve", "two\nlines\x1b[31m", "x" * 100):
+        assert sign_in(rig, name, "wrong password")[0] == 401
+    admin = rig.user("admin", admin=True)
+    found = rig.call(admin, "GET", "/audit?action=session.create").json()["items"]
+    assert [entry["name"] for entry in found] == [
+        "x" * LONGEST_NAME + "…", "two\\nlines\\x1b[31m", "eve",
+    ]  # fmt: skip
+    for entry in found:
+        assert entry["actor"] == entry["name"]
+        assert (entry["outcome"], entry["peer"]) == ("refused", "127.0.0.1")
+        assert entry["detail"] == "no such user, or disabled"
+
+
+def test_wrong_passwords_for_one_user_from_one_address_are_limited(rig: ControlRig) -> None:
     rig.user("ann")
     codes = [sign_in(rig, "ann", "wrong password")[0] for _ in range(MAX_GUESSES + 1)]
     assert codes == [401] * MAX_GUESSES + [429]
     assert sign_in(rig, "ann", PASSWORD)[0] == 429, "a right one tells nothing either"
     rig.now += GUESS_WINDOW_S
     assert sign_in(rig, "ann", PASSWORD)[0] == 201
+
+
+def sign_in_from(rig: ControlRig, address: str, user: str, password: str) -> int:
+    """Through the proxy that `behind_proxy` trusts."""
+    body = {"user": user, "password": password}
+    headers = {"x-forwarded-for": address}
+    return rig.call(None, "POST", "/session", body, headers=headers).status_code
+
+
+@pytest.fixture
+def behind_proxy(database_url: str) -> Iterator[ControlRig]:
+    config = PlatformConfig(data="/nonexistent", trusted_proxies=("127.0.0.1",))
+    with ControlRig(Store(database_url), config=config) as made:
+        made.user("ann")
+        made.user("bob")
+        yield made
+
+
+def test_a_stranger_locks_out_neither_a_user_elsewhere_nor_others_at_the_same_address(
+    behind_proxy: ControlRig,
+) -> None:
+    rig = behind_proxy
+    for _ in range(MAX_GUESSES + 1):
+        code = sign_in_from(rig, "198.51.100.1", "ann", "wrong password")
+    assert code == 429
+    assert sign_in_from(rig, "198.51.100.1", "ann", PASSWORD) == 429
+    assert sign_in_from(rig, "203.0.113.9", "ann", PASSWORD) == 201
+    assert sign_in_from(rig, "198.51.100.1", "bob", PASSWORD) == 201
+    entry = rig.call(rig.user("admin", admin=True), "GET", "/audit?name=bob&actor=bob").json()
+    assert [e["peer"] for e in entry["items"]] == ["198.51.100.1"]
+
+
+def test_without_the_flag_a_forwarded_address_is_nobodys(rig: ControlRig) -> None:
+    rig.user("ann")
+    codes = [
+        sign_in_from(rig, f"198.51.100.{n}", "ann", "wrong password")
+        for n in range(MAX_GUESSES + 1)
+    ]
+    assert codes[-1] == 429
+
+
+def test_many_users_from_one_address_and_one_user_from_many_are_limited() -> None:
+    now = 0.0
+    guesses = PasswordGuesses(lambda: now)
+
+    def tries(user: str, peer: str) -> bool:
+        try:
+            guesses.begin(user, peer)
+        except TooManyRequests:
+            return False
+        return True
+
+    assert sum(tries(f"user{n}", "a") for n in range(2 * OF_ADDRESS)) == OF_ADDRESS
+    assert sum(tries("ann", f"peer{n}") for n in range(2 * OF_USER)) == OF_USER
+    alone = 0
+    for _ in range(int(USER_WINDOW_S)):
+        now += 1.0
+        alone += tries("bob", "b")
+    assert alone < OF_USER, "one address does not lock a user out"
+    assert tries("bob", "c")
 
 
 def test_right_passwords_count_against_nobody(rig: ControlRig) -> None:

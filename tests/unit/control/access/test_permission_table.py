@@ -93,6 +93,7 @@ TABLE: dict[str, tuple[Any, str]] = {
     "GET /api/v1/instance-types/{name}": (None, NOT_BY_PREDICT),
     "PATCH /api/v1/instance-types/{name}": ({"cpu": 2}, ADMIN),
     "DELETE /api/v1/instance-types/{name}": (None, ADMIN),
+    "GET /api/v1/uploads": (None, "401 ok 403 ok ok ok ok ok"),
     "POST /api/v1/uploads": (UPLOAD, "401 ok 403 ok ok ok ok ok"),
     "DELETE /api/v1/uploads/{upload}": (None, "401 404 404 404 404 404 404 404"),
     "GET /api/v1/services": (None, ANYBODY),

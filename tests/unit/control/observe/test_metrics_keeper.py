@@ -25,7 +25,7 @@ from modelcloud.dataplane.metrics import BUCKETS
 from modelcloud.errors import NotReady, StoreUnavailable
 from modelcloud.node.orders import Counters
 from modelcloud.store.store import Store
-from modelcloud.store.tables import Group, MetricPoint, Service
+from modelcloud.store.tables import Group, MetricPoint, Service, Token, User
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -45,6 +45,7 @@ class Rig:
         self.wall = NOW
         self.time = 0.0
         self.answered = 0
+        self.tokens: list[dict[str, float]] = [{}]  # of each gateway
         self.error: Exception | None = None
         self.keeper = MetricsKeeper(
             store, self._counters, clock=lambda: self.time, wall=lambda: self.wall
@@ -58,11 +59,15 @@ class Rig:
             service="fib", command="fib", version=1, generation=1, latency_sum_s=self.answered,
             by_status={200: self.answered}, buckets=[self.answered] + [0] * len(BUCKETS),
         )  # fmt: skip
-        gateway = Stats(
-            seq=1, gateway_id=0, connections=0, connections_total=0, in_flight=0, queued={},
-            rejected={}, retried=0, commands=[command],
-        )  # fmt: skip
-        return Counters(seq=1, gateways=[gateway], workers=[])
+        gateways = [
+            Stats(
+                seq=1, gateway_id=number, connections=0, connections_total=0, in_flight=0,
+                queued={}, rejected={}, retried=0, commands=[] if number else [command],
+                tokens=tokens,
+            )
+            for number, tokens in enumerate(self.tokens)
+        ]  # fmt: skip
+        return Counters(seq=1, gateways=gateways, workers=[])
 
     def look(self, after_s: float = 10.0, answered: int = 0) -> None:
         """Let time pass and requests be answered, then look."""
@@ -254,3 +259,65 @@ def test_it_looks_by_itself_from_its_start_until_its_stop(store: Store) -> None:
         await keeper.stop()
 
     asyncio.run(run())
+
+
+# ---- when tokens were last used
+
+
+def make_token(rig: Rig, digest: str, used: float | None = None) -> None:
+    def work(tx: Session) -> None:
+        user = tx.scalar(select(User)) or User(name="ann", password_hash="", created_at=0.0)
+        tx.add(user)
+        tx.flush()
+        tx.add(Token(user_id=user.id, kind="token", level="predict", digest=digest,
+                     created_at=0.0, last_used_at=used))  # fmt: skip
+
+    asyncio.run(rig.store.transact(work))
+
+
+def used(rig: Rig) -> dict[str, float | None]:
+    """Last use by digest."""
+    return rig.read(lambda tx: {row.digest: row.last_used_at for row in tx.scalars(select(Token))})
+
+
+def test_a_token_was_last_used_when_any_gateway_saw_it_last(rig: Rig) -> None:
+    for digest in ("d1", "d2", "d3"):
+        make_token(rig, digest)
+    rig.tokens = [{"d1": 8.0, "d2": 1.0}, {"d1": 3.0, "unknown": 0.0}]
+    rig.look()
+    assert used(rig) == {"d1": rig.wall - 3.0, "d2": rig.wall - 1.0, "d3": None}
+
+
+def test_the_use_of_a_token_is_written_once_a_minute_and_the_last_one_is_not_lost(rig: Rig) -> None:
+    make_token(rig, "d")
+    rig.tokens = [{"d": 0.0}]
+    rig.look()
+    first = rig.wall
+    rig.look(10.0)
+    last = rig.wall
+    for _ in range(4):
+        rig.tokens = [{"d": rig.wall + 10.0 - last}]
+        rig.look(10.0)
+        assert used(rig) == {"d": first}
+    rig.tokens = [{"d": rig.wall + 10.0 - last}]
+    rig.look(10.0)
+    assert used(rig) == {"d": last}
+
+
+def test_a_use_that_the_store_did_not_take_is_written_when_it_is_back(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_token(rig, "d")
+    rig.tokens = [{"d": 0.0}]
+    with away(rig, monkeypatch):
+        rig.look()
+    assert used(rig) == {"d": None}
+    rig.look()
+    assert used(rig) == {"d": rig.wall}
+
+
+def test_a_token_used_elsewhere_since_keeps_the_later_time(rig: Rig) -> None:
+    make_token(rig, "d", used=NOW + 1000)
+    rig.tokens = [{"d": 0.0}]
+    rig.look()
+    assert used(rig) == {"d": NOW + 1000}

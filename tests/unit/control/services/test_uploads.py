@@ -98,6 +98,18 @@ def test_another_cannot_use_or_remove_it(uploads: Uploads) -> None:
         uploads.path(ANN, name)
 
 
+def test_one_sees_ones_own_that_are_complete(uploads: Uploads, clock: Clock) -> None:
+    names = [received(uploads, b"x"), received(uploads, b"yy")]
+    received(uploads, b"z", actor=BEN)
+    listed = uploads.listing(ANN)
+    assert [(one.upload, one.bytes) for one in listed.items] == list(
+        zip(names, (1, 2), strict=True)
+    )
+    assert listed.next is None
+    clock.now = KEPT_S + 1
+    assert uploads.listing(ANN).items == []
+
+
 def test_it_is_forgotten_after_a_day(uploads: Uploads, clock: Clock, tmp_path: Path) -> None:
     name = received(uploads, b"x")
     clock.now = KEPT_S + 1
