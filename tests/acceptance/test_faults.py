@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from support.load import Load, failures, load
+from support.load import failures, load, steady
 from support.models import obedient
 from support.processes import cpu_s
 from support.raw import connect, get, post
@@ -52,12 +52,6 @@ def setup(options):
 def ask(model, inputs):
     return {"answer": model, "pid": os.getpid()}
 """
-
-
-def steady(running: Load) -> None:
-    """Wait for some further traffic."""
-    enough = len(running.samples) + 50
-    wait_for("steady traffic", lambda: len(running.samples) >= enough)
 
 
 def in_flight(server: Server) -> int:

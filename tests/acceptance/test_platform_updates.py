@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from modelcloud.errors import Conflict
-from support.load import Load, Sample, failures, load, mixed
+from support.load import Sample, failures, load, mixed, steady
 from support.served import Served, Shop, shop
 from support.server import wait_for
 
@@ -69,12 +69,6 @@ def trial(rented: Shop) -> Iterator[Served]:
     service.deploy(service.answering(1), replicas=REPLICAS)
     yield service
     service.admin.undeploy(service.name)
-
-
-def steady(running: Load) -> None:
-    """Wait for some further traffic."""
-    enough = len(running.samples) + 50
-    wait_for("steady traffic", lambda: len(running.samples) >= enough)
 
 
 def after(samples: list[Sample], since: float) -> set[tuple[int, int]]:

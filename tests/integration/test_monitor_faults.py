@@ -247,6 +247,15 @@ def test_a_signal_ends_a_pull_within_seconds_and_leaves_nothing(
     assert not (tmp_path / MODEL).exists()
 
 
+def test_a_signal_at_any_moment_ends_it(tmp_path: Path) -> None:
+    """Also one that comes together with an answer of the source."""
+    files = Folder(tmp_path / "remote")
+    produce(files, 1)
+    for looks in range(3, 11):
+        with monitor(tmp_path, local_source(files), "--interval", "0.01") as running_:
+            running_.wait_for_line("sleep", looks)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_program_that_the_monitor_started_ends_with_it(number: int, tmp_path: Path) -> None:
     hadoop = tmp_path / "hadoop"

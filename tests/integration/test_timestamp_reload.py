@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from modelcloud.monitors.publish import exchange
-from support.load import failures, load
+from support.load import failures, load, steady
 from support.onnx_model import MAIN, STEP, write_model
 from support.server import Server, serve, wait_for
 
@@ -78,6 +78,7 @@ def test_twenty_exchanges_under_load_fail_no_request_and_mix_no_model(
             number = producer.publish()
             if time % 2:  # every other one comes before the one before it serves
                 wait_for(f"model {number} to serve", partial(serves, server, number))
+        steady(running)
     samples = running.finish()
     assert not failures(samples)
     answers: list[Any] = [sample.answer for sample in samples]

@@ -17,7 +17,7 @@ from sklearn.datasets import load_diabetes
 from sklearn.linear_model import SGDRegressor
 from sklearn.preprocessing import StandardScaler
 
-from support.load import Sample, failures, load, mixed
+from support.load import Load, Sample, failures, load, mixed, steady
 from support.monitored import ARCHIVE, DONE, MODEL, Place, tarred
 from support.onnx_model import BY_GRAPH, BY_WEIGHTS, write_line
 from support.server import Server, serve, wait_for
@@ -143,6 +143,7 @@ class Served:
     def __init__(self, folder: Path, server: Server, producer: Producer) -> None:
         self.folder, self.server, self.producer = folder, server, producer
         self.samples: list[Sample] = []
+        self._load: Load | None = None
 
     def answers(self) -> int:
         """Which model answers now."""
@@ -151,8 +152,14 @@ class Served:
         return self.producer.whole(answer.json()["outputs"])
 
     def wait_for(self, number: int) -> None:
-        """Until this model answers."""
+        """Until this model answers, also to who asks all the time."""
         wait_for(f"model {number} to serve", lambda: self.answers() == number, ARRIVAL_S)
+        if self._load is not None:
+            samples = self._load.samples
+            wait_for(f"model {number} to be asked", lambda: self._is_of(samples[-1], number))
+
+    def _is_of(self, sample: Sample, number: int) -> bool:
+        return bool(sample.error) or self.producer.whole(sample.answer) == number
 
     def arrive(self, place: Place) -> int:
         """Have the next model produced, and wait until it answers; its number."""
@@ -168,9 +175,11 @@ class Served:
             AssertionError: one did, or an answer was of no whole model.
         """
         with load(self.server.port, "/predict", self.producer.question, rate=50.0) as running:
+            steady(running)
+            self._load = running
             yield
-            enough = len(running.samples) + 50
-            wait_for("further answers", lambda: len(running.samples) >= enough)
+            self._load = None
+            steady(running)
         assert failures(running.samples) == []
         self.samples += running.samples
         assert mixed(self.samples) == []

@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from itertools import accumulate
 from typing import Any, NamedTuple
 
+from support.server import wait_for
+
 REQUEST_TIMEOUT_S = 30.0
 
 
@@ -135,6 +137,12 @@ def load(
         yield running
     finally:
         running.finish()
+
+
+def steady(running: Load) -> None:
+    """Wait for some further traffic."""
+    enough = len(running.samples) + 50
+    wait_for("steady traffic", lambda: len(running.samples) >= enough)
 
 
 def failures(samples: list[Sample]) -> list[Sample]:

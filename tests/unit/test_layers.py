@@ -33,7 +33,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("sdk", "artifacts", "store"),
     ("runtimes",),
     ("config",),
-    ("errors", "types", "_version"),
+    ("errors", "types", "waiting", "_version"),
 )
 RANK = {part: -depth for depth, parts in enumerate(LAYERS) for part in parts}
 

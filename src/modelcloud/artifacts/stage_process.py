@@ -27,6 +27,7 @@ from modelcloud.errors import (
     UnsupportedMedia,
     UsageError,
 )
+from modelcloud.waiting import within
 
 #: Of the process: address space (zstd and xz need a part of it), open files.
 MEMORY = 1024 * 1024 * 1024
@@ -94,7 +95,7 @@ async def _apart(request: _Request, deadline_s: float) -> _Answer:
         limit=MAX_ANSWER,
     )
     try:
-        answer = await asyncio.wait_for(_ask(process, request), deadline_s)
+        answer = await within(_ask(process, request), deadline_s)
     except asyncio.TimeoutError:
         raise DeadlineExceeded(f"unpacking took longer than {deadline_s:g} s") from None
     finally:

@@ -26,6 +26,7 @@ from modelcloud.dataplane.pool import Pool
 from modelcloud.dataplane.router import RequestHead
 from modelcloud.dataplane.sites import GRACE_S, OpenSite
 from modelcloud.dataplane.targets import lookup_of
+from modelcloud.waiting import within
 
 CONNECT_TIMEOUT_S = 5.0
 #: How long a switch waits for a worker's hello. One in a long call says it afterwards, and gets its
@@ -186,7 +187,7 @@ class Gateway:
         link = WorkerLink(pool, address)
         connecting = loop.create_unix_connection(lambda: link, address.socket)
         try:
-            await asyncio.wait_for(connecting, CONNECT_TIMEOUT_S)
+            await within(connecting, CONNECT_TIMEOUT_S)
         except (OSError, asyncio.TimeoutError):
             if link.transport is not None:
                 link.transport.abort()

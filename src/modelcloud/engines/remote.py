@@ -34,6 +34,7 @@ from modelcloud.node.orders import (
     WorkerLine,
 )
 from modelcloud.types import Desired, Observed, Routing
+from modelcloud.waiting import within
 
 #: For a node to say what it is and runs.
 STANDING_S = 30.0
@@ -108,7 +109,7 @@ class RemoteEngine(asyncio.Protocol):
             ModelcloudError: it is gone.
         """
         try:
-            return await asyncio.wait_for(asyncio.shield(self._standing), STANDING_S)
+            return await within(asyncio.shield(self._standing), STANDING_S)
         except asyncio.TimeoutError:
             raise DeadlineExceeded(
                 f"the node did not say what it runs within {STANDING_S:g} s"
@@ -120,7 +121,7 @@ class RemoteEngine(asyncio.Protocol):
         while self._routed < route and not self.lost.done():
             self._routes_taken.clear()
             try:
-                await asyncio.wait_for(self._routes_taken.wait(), end - time.monotonic())
+                await within(self._routes_taken.wait(), end - time.monotonic())
             except asyncio.TimeoutError:
                 break
         return self._routed >= route
@@ -136,7 +137,7 @@ class RemoteEngine(asyncio.Protocol):
         self._counters[seq] = answer
         self.send(CountersRequest(seq=seq))
         try:
-            return await asyncio.wait_for(answer, timeout_s)
+            return await within(answer, timeout_s)
         except asyncio.TimeoutError:
             raise DeadlineExceeded(f"the node gave no counters within {timeout_s:g} s") from None
         finally:

@@ -35,6 +35,7 @@ from modelcloud.errors import (
 from modelcloud.monitors.address import guard
 from modelcloud.monitors.mark import Mark
 from modelcloud.monitors.source import Patience, Source, SourceSpec
+from modelcloud.waiting import within
 
 T = TypeVar("T")
 
@@ -159,7 +160,7 @@ class SourceProcess:
 
     async def _within(self, seconds: float, request: _Request) -> _Answer:
         try:
-            return await asyncio.wait_for(self._asked(request), seconds)
+            return await within(self._asked(request), seconds)
         except asyncio.TimeoutError:
             raise DeadlineExceeded(f"the source did not answer within {seconds:g} s") from None
 

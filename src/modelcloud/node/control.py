@@ -36,6 +36,7 @@ from modelcloud.node.orders import (
 from modelcloud.node.processes import Child, command
 from modelcloud.node.reaper import Reaper
 from modelcloud.types import Desired, Observed, Routing
+from modelcloud.waiting import within
 
 log = logging.getLogger(__name__)
 
@@ -166,7 +167,7 @@ class ControlPlane:
         self._asked[number] = answer
         child.send(replace(request, id=number))
         try:
-            return replace(await asyncio.wait_for(answer, ADMIN_S), id=request.id)
+            return replace(await within(answer, ADMIN_S), id=request.id)
         except asyncio.TimeoutError:
             raise NotReady("the control plane did not answer") from None
         finally:
@@ -178,7 +179,7 @@ class ControlPlane:
         if self._child is not None:
             self._child.end((0.0, signal.SIGTERM), (STOP_GRACE_S, signal.SIGKILL))
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._gone.wait(), STOP_GRACE_S + KILL_S)
+                await within(self._gone.wait(), STOP_GRACE_S + KILL_S)
         tasks = [*self._tasks, *filter(None, [self._telling])]
         for task in tasks:
             task.cancel()

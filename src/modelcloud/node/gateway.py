@@ -35,6 +35,7 @@ from modelcloud.node.logs import Logs
 from modelcloud.node.processes import Child, command
 from modelcloud.node.publication import Publication
 from modelcloud.node.reaper import Reaper
+from modelcloud.waiting import within
 
 log = logging.getLogger(__name__)
 
@@ -228,7 +229,7 @@ class Gateway:
         self._stats[seq] = answer
         self._child.send(StatsRequest(seq=seq))
         try:
-            return await asyncio.wait_for(answer, timeout_s)
+            return await within(answer, timeout_s)
         except asyncio.TimeoutError:
             return None
         finally:

@@ -31,6 +31,7 @@ from modelcloud.node.run_dir import RunDir
 from modelcloud.node.unix_address import UnixAddress
 from modelcloud.node.worker import STOP_GRACE_S, TERM_GRACE_S, Surroundings, Worker
 from modelcloud.types import Desired, Observed, Routing
+from modelcloud.waiting import within
 
 log = logging.getLogger(__name__)
 
@@ -379,7 +380,7 @@ class Supervisor:
         while not condition():
             self._looked.clear()
             try:
-                await asyncio.wait_for(self._looked.wait(), max(deadline - time.monotonic(), 0))
+                await within(self._looked.wait(), max(deadline - time.monotonic(), 0))
             except asyncio.TimeoutError:
                 return condition()
         return True

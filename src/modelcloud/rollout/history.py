@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from modelcloud import errors
 from modelcloud.rollout.records import Rollout
+from modelcloud.waiting import within
 
 LENGTH = 100
 
@@ -91,7 +92,7 @@ class History:
         rollout = self.find(rollout_id)
         if rollout_id in self._open:
             try:
-                await asyncio.wait_for(self._open[rollout_id][1].wait(), timeout_s)
+                await within(self._open[rollout_id][1].wait(), timeout_s)
             except asyncio.TimeoutError:
                 raise errors.DeadlineExceeded(
                     f"rollout {rollout_id} has not ended within {timeout_s:g} s; it goes on",
