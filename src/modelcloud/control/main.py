@@ -26,6 +26,7 @@ from sse_starlette.sse import AppStatus
 from modelcloud.control.app import create_app
 from modelcloud.control.bootstrap import database_url
 from modelcloud.control.data_plane import DataPlane
+from modelcloud.control.deployments.generation_specs import ARTIFACTS
 from modelcloud.control.monitors.monitoring import Monitoring
 from modelcloud.control.observe.deployment_log import DeploymentLog
 from modelcloud.control.observe.metrics_keeper import MetricsKeeper
@@ -67,6 +68,7 @@ def assemble(engine: RemoteEngine, standing: Standing, store: Store) -> Platform
     reconcilers = Reconcilers(
         store,
         engine,
+        artifacts=state.data.absolute() / ARTIFACTS,
         write=deployment_log.write,
         forget=deployment_log.remove,
         drain_s=state.config.drain_s,
