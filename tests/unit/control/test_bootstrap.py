@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
+import socket
 import stat
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import make_url, select
 
 from modelcloud.config import PlatformConfig
 from modelcloud.control import bootstrap, identity
 from modelcloud.control.access import passwords, users
 from modelcloud.errors import Conflict, InvalidInput, StoreUnavailable, UsageError
 from modelcloud.node.app import hold
+from modelcloud.store import databases
 from modelcloud.store.store import Store
 from modelcloud.store.tables import Group, InstanceType, User
 from support.postgres import Postgres
@@ -41,6 +45,10 @@ def used(folder: Path, database: str = "") -> PlatformConfig:
     artifact.mkdir(parents=True)
     (artifact / "model.py").write_text("")
     return made
+
+
+def database_name(platform: PlatformConfig) -> str:
+    return str(make_url(platform.database).database)
 
 
 def hashed(folder: Path) -> str:
@@ -181,3 +189,36 @@ def test_a_first_start_that_fails_can_be_made_again(
         with pytest.raises(StoreUnavailable):
             bootstrap.prepare(config(tmp_path / "data"))
     assert bootstrap.prepare(config(tmp_path / "data")) is not None
+
+
+def test_a_copy_of_the_folder_is_refused_while_the_first_one_runs(
+    tmp_path: Path, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(databases, "LOCK_WAIT_S", 1)
+    first = used(tmp_path / "one", postgres.url(postgres.create()))
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    second = PlatformConfig(data=str(tmp_path / "two"), database=first.database)
+    name = f"process {os.getpid()} on {socket.gethostname()}"
+
+    async def run() -> None:
+        running, copy = bootstrap.open_store(first), bootstrap.open_store(second)
+        await running.transact(identity.of_store)
+        with pytest.raises(StoreUnavailable, match=f"in use by another platform .*{name}"):
+            await asyncio.to_thread(bootstrap.prepare, second)
+        with pytest.raises(StoreUnavailable, match="in use by another platform"):
+            await copy.transact(identity.of_store)
+        # What the server ends, another may take; then the first one cannot write.
+        postgres.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' "
+            "AND database = (SELECT oid FROM pg_database WHERE datname = "
+            f"'{database_name(first)}')"
+        )
+        await copy.transact(identity.of_store)
+        with pytest.raises(StoreUnavailable, match="in use by another platform"):
+            await running.transact(identity.of_store)
+        await copy.close()
+        await running.transact(identity.of_store)
+        await running.close()
+
+    asyncio.run(run())
+    assert bootstrap.prepare(second) is None
