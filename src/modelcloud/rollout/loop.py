@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from modelcloud.dataplane.metrics import BUCKETS
 from modelcloud.engines.base import Engine
-from modelcloud.rollout import policy, snapshot
+from modelcloud.rollout import counts, policy, snapshot
 from modelcloud.rollout.canary import Answers
 from modelcloud.rollout.history import History
 from modelcloud.rollout.journal import Journal, Kept
@@ -128,6 +128,7 @@ class Loop:
         rollout.state = outcome.state
         rollout.reason = outcome.reason
         rollout.finished_at = self._wall()
+        rollout.share = None
         self.log(rollout, f"{outcome.state.value}: {outcome.reason}".removesuffix(": "))
         self.history.changed(rollout)
 
@@ -208,8 +209,9 @@ class Loop:
     def _record(self, rollout: Rollout, decision: policy.Decision, observed: Observed) -> None:
         step = decision.step or rollout.step
         percent = max(rollout.percent, decision.percent)
-        if (step, percent) != (rollout.step, rollout.percent):
-            rollout.step, rollout.percent = step, percent
+        share = counts.share(observed, rollout.target.generation)
+        if (step, percent, share) != (rollout.step, rollout.percent, rollout.share):
+            rollout.step, rollout.percent, rollout.share = step, percent, share
             self.history.changed(rollout)
         if decision.note and decision.note != self._note:
             self.log(rollout, decision.note)

@@ -158,12 +158,15 @@ def test_a_canary_goes_on_or_back_by_what_its_gateways_counted(
         flight = standing.reconciler.snapshot().flight
         return flight is not None and flight.baseline is not None
 
+    assert begun["share"] is None
     platform.until(counts)
+    assert platform.rollout(ann, begun["id"])["share"] == 50
     stats(platform.node, 2, statuses)
     platform.until(lambda: standing.running is None)
     platform.settle()
     rollout = platform.rollout(ann, begun["id"])
     assert rollout["state"] == state, rollout
+    assert rollout["share"] is None
     assert platform.deployment(ann, "m261", 1)["current"]["generation"] == generation
 
 
