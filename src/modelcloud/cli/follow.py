@@ -93,6 +93,11 @@ def answering(rollout: dict[str, Any]) -> str:
     return f"({share:g} % of requests)" if 0 < share < 100 else ""
 
 
+def waiting(rollout: dict[str, Any]) -> str:
+    """What a rollout waits for that has not begun."""
+    return str(rollout["reason"]) if rollout["state"] == "pending" else ""
+
+
 def standing(rollout: dict[str, Any]) -> str:
     """Where the workers are, by version and generation: `v1.1: 2 serving, v1.2: 2 loading`."""
     found: dict[tuple[int, int], Counter[str]] = {}
@@ -136,7 +141,7 @@ class _Bar:
             completed=rollout["percent"],
             description=words(rollout["step"]),
             share=answering(rollout),
-            workers=standing(rollout),
+            workers=waiting(rollout) or standing(rollout),
         )
 
 
@@ -149,7 +154,7 @@ class _Lines:
 
     def show(self, rollout: dict[str, Any]) -> None:
         parts = f"{words(rollout['step'])} {rollout['percent']} %", answering(rollout)
-        line = " ".join(part for part in (*parts, standing(rollout)) if part)
+        line = " ".join(part for part in (*parts, waiting(rollout), standing(rollout)) if part)
         if line != self._last:
             self._last = line
             self._console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -20,7 +20,7 @@ from modelcloud.rollout.canary import Answers
 from modelcloud.rollout.history import History
 from modelcloud.rollout.journal import Journal, Kept
 from modelcloud.rollout.records import Rollout, RolloutState
-from modelcloud.rollout.snapshot import DeploymentSnapshot, Outcome
+from modelcloud.rollout.snapshot import DeploymentSnapshot, Outcome, Phase
 from modelcloud.types import Desired, Observed
 
 
@@ -109,6 +109,10 @@ class Loop:
         if self.running is not None and policy.supersedable(self.facts, self.observe()):
             self.end_running(Outcome(RolloutState.SUPERSEDED, reason))
         self.queued = rollout
+        if self.running is not None:
+            rollout.reason = self._what_it_waits_for(self.running)
+            self.log(rollout, rollout.reason)
+            self.history.changed(rollout)
 
     def supersede_queued(self, reason: str) -> None:
         """End the rollout that waits, if one does."""
@@ -139,6 +143,16 @@ class Loop:
         self._say(rollout, line)
 
     # ---- inside
+
+    def _what_it_waits_for(self, running: Rollout) -> str:
+        """In words; a canary may take hours, and nobody has to wait for its end."""
+        flight = self.facts.flight
+        if flight is None or flight.phase is not Phase.WATCHING:
+            return f"waits for rollout {running.id}"
+        return (
+            f"waits for rollout {running.id}, a canary that is watched to its end; a rollback "
+            "recalls that one, and this one with it"
+        )
 
     def _changed(self, deployment: str) -> None:
         if deployment == self.facts.deployment:
@@ -197,6 +211,7 @@ class Loop:
             self.facts, target, rollout.strategy, self._clock(), rollout.shape
         )
         rollout.state = RolloutState.RUNNING
+        rollout.reason = ""
         rollout.source = self.facts.serving
         rollout.started_at = self._wall()
         self.history.changed(rollout)

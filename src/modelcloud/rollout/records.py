@@ -76,7 +76,7 @@ class Rollout(msgspec.Struct, kw_only=True):
         percent: how far it is, 0 to 100.
         share: percent of the deployment's requests that the target generation gets now; None: the
             rollout is not on its way.
-        reason: why it ended otherwise than in success.
+        reason: why it ended otherwise than in success; while it is pending, what it waits for.
         accepted_at: wall clock in seconds, for people only, as are the other two.
         log: what happened, with the candidate's own output; the last `LOG_LINES` lines.
     """

@@ -84,6 +84,12 @@ def test_the_share_of_a_candidate_is_told_while_both_answer(run: Run, server: Fa
     ]
 
 
+def test_what_an_update_waits_for_is_told(run: Run, server: FakeServer) -> None:
+    pending = rollout("pending", "pending", 0, reason="waits for rollout r1", workers=[])
+    server.on("GET", "/rollouts/r2", pending, SUCCESS[-1])
+    assert run("update", server.url).out.startswith("pending 0 % waits for rollout r1\n")
+
+
 def test_an_update_carries_artifact_strategy_and_token(
     run: Run, server: FakeServer, tmp_path: Path
 ) -> None:
