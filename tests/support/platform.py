@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -130,6 +131,7 @@ class PlatformRig(ControlRig):
         self.reconcilers = Reconcilers(
             store,
             self.node,
+            artifacts=Path("/data/artifacts"),
             write=lambda service, line: self.log.append((service, line)),
             forget=self.forgotten.append,
             clock=lambda: time.monotonic() + self.now,

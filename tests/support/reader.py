@@ -93,7 +93,11 @@ class Reader:
         self._places[written] = f"127.0.0.1:{self.server.port}"
 
     def up(self, *arguments: str) -> None:
-        """Start `modelcloud up`; a second time at the addresses of the first."""
+        """Start `modelcloud up`; a second time at the addresses of the first.
+
+        With another folder, that of the first is gone by then: who restores a backup has lost it.
+        """
+        before = self.server
         self.stop()
         where = arguments.index("--data") + 1
         data, others = (
@@ -101,6 +105,8 @@ class Reader:
             arguments[: where - 1] + arguments[where + 1 :],
         )
         others = tuple(str(self.folder) if word == "." else word for word in others)
+        if isinstance(before, Up) and before.data != data:
+            before.data.rename(before.data.with_name("lost"))
         if CONTROL in self._places:
             ports = [self._places[place].rpartition(":")[2] for place in (PREDICTIONS, CONTROL)]
             others += ("--port", ports[0], "--control-port", ports[1])

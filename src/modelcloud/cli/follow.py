@@ -87,6 +87,17 @@ def words(name: str) -> str:
     return name.replace("_", " ")
 
 
+def answering(rollout: dict[str, Any]) -> str:
+    """How many requests the new generation gets, while the old one answers too."""
+    share = rollout.get("share") or 0.0
+    return f"({share:g} % of requests)" if 0 < share < 100 else ""
+
+
+def waiting(rollout: dict[str, Any]) -> str:
+    """What a rollout waits for that has not begun."""
+    return str(rollout["reason"]) if rollout["state"] == "pending" else ""
+
+
 def standing(rollout: dict[str, Any]) -> str:
     """Where the workers are, by version and generation: `v1.1: 2 serving, v1.2: 2 loading`."""
     found: dict[tuple[int, int], Counter[str]] = {}
@@ -109,6 +120,7 @@ def _display(console: Console) -> Iterator[Display]:
         TextColumn("{task.description:<8}"),
         BarColumn(bar_width=24),
         TextColumn("{task.percentage:>3.0f} %"),
+        TextColumn("{task.fields[share]}"),
         TimeElapsedColumn(),
         TextColumn("{task.fields[workers]}", markup=False),
     )
@@ -121,14 +133,15 @@ class _Bar:
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self._task = progress.add_task("", total=100, workers="")
+        self._task = progress.add_task("", total=100, share="", workers="")
 
     def show(self, rollout: dict[str, Any]) -> None:
         self._progress.update(
             self._task,
             completed=rollout["percent"],
             description=words(rollout["step"]),
-            workers=standing(rollout),
+            share=answering(rollout),
+            workers=waiting(rollout) or standing(rollout),
         )
 
 
@@ -140,7 +153,8 @@ class _Lines:
         self._last = ""
 
     def show(self, rollout: dict[str, Any]) -> None:
-        line = f"{words(rollout['step'])} {rollout['percent']} % {standing(rollout)}".rstrip()
+        parts = f"{words(rollout['step'])} {rollout['percent']} %", answering(rollout)
+        line = " ".join(part for part in (*parts, waiting(rollout), standing(rollout)) if part)
         if line != self._last:
             self._last = line
             self._console.print(line, markup=False, highlight=False, soft_wrap=True)

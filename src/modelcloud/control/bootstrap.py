@@ -7,6 +7,8 @@ there was one.
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import time
 from functools import partial
 from pathlib import Path
@@ -59,6 +61,16 @@ def _file(config: PlatformConfig) -> Path:
     return Path(config.data).absolute() / DATABASE
 
 
+def open_store(config: PlatformConfig) -> Store:
+    """The store, which no other platform can write to meanwhile.
+
+    Raises:
+        UsageError: the URL cannot be read, or the driver is not installed.
+    """
+    name = f"modelcloud up, process {os.getpid()} on {socket.gethostname()}"
+    return Store(database_url(config), alone_as=name)
+
+
 def prepare(config: PlatformConfig, password_file: Path | None = None) -> FirstStart | None:
     """Make what is missing of the data folder and the store; call it before the node starts.
 
@@ -72,7 +84,7 @@ def prepare(config: PlatformConfig, password_file: Path | None = None) -> FirstS
     Raises:
         Conflict: another `modelcloud up` uses the folder, the store is newer than this version, or
             the two do not belong together.
-        StoreUnavailable: the store cannot be reached, or is damaged.
+        StoreUnavailable: the store cannot be reached, is damaged, or another platform's.
         UsageError: the folder cannot be made, or the file holds no password that may be set.
     """
     data = Path(config.data)
@@ -83,11 +95,10 @@ def prepare(config: PlatformConfig, password_file: Path | None = None) -> FirstS
     with hold(data):
         if not config.database and not (data / DATABASE).exists():
             identity.check(data, None)  # before an empty one lies where a backup belongs
-        return asyncio.run(_prepare(database_url(config), data, password_file))
+        return asyncio.run(_prepare(open_store(config), data, password_file))
 
 
-async def _prepare(url: str, data: Path, password_file: Path | None) -> FirstStart | None:
-    store = Store(url)
+async def _prepare(store: Store, data: Path, password_file: Path | None) -> FirstStart | None:
     try:
         await store.migrate()
         stored = await store.read(identity.of_store)
@@ -118,11 +129,10 @@ def reset(config: PlatformConfig, user: str = ADMIN) -> str:
     if not data.is_dir() or not (config.database or _file(config).is_file()):
         raise UsageError(f"--data {config.data}: no platform is there; `modelcloud up` makes one")
     with hold(data):
-        return asyncio.run(_reset(database_url(config), data, user))
+        return asyncio.run(_reset(open_store(config), data, user))
 
 
-async def _reset(url: str, data: Path, user: str) -> str:
-    store = Store(url)
+async def _reset(store: Store, data: Path, user: str) -> str:
     try:
         await store.migrate()
         identity.check(data, await store.read(identity.of_store))

@@ -14,6 +14,7 @@ from sqlalchemy import select
 
 from modelcloud.control.deployments.generation_specs import ARTIFACTS
 from modelcloud.errors import Conflict, UsageError
+from modelcloud.store.store import Store
 from modelcloud.store.tables import Platform
 
 if TYPE_CHECKING:
@@ -21,6 +22,37 @@ if TYPE_CHECKING:
 
 #: In the data folder; it holds the id.
 FILE = "platform-id"
+
+
+class Identity:
+    """Lets nothing act on a store that is not this platform's, or not its alone.
+
+    A part of the platform that is `Background`; the first to be started.
+
+    Args:
+        data: the data folder.
+    """
+
+    def __init__(self, store: Store, data: Path) -> None:
+        self._store = store
+        self._data = data
+
+    async def start(self) -> None:
+        """Check. Raises as `confirm` does."""
+        await self.confirm()
+
+    async def stop(self) -> None:
+        """Nothing of it works by itself."""
+
+    async def confirm(self) -> None:
+        """Check now.
+
+        Raises:
+            StoreUnavailable: the store is away, or in use by another platform.
+            Conflict: as `check`.
+        """
+        # To write, since only the one platform on a database can.
+        check(self._data, await self._store.transact(of_store))
 
 
 def new_id() -> str:

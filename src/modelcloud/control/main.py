@@ -25,8 +25,10 @@ import uvloop
 from sse_starlette.sse import AppStatus
 
 from modelcloud.control.app import MakeSite, create_app
-from modelcloud.control.bootstrap import database_url
+from modelcloud.control.bootstrap import open_store
 from modelcloud.control.data_plane import DataPlane
+from modelcloud.control.deployments.generation_specs import ARTIFACTS
+from modelcloud.control.identity import Identity
 from modelcloud.control.monitors.monitoring import Monitoring
 from modelcloud.control.observe.deployment_log import DeploymentLog
 from modelcloud.control.observe.metrics_keeper import MetricsKeeper
@@ -74,10 +76,12 @@ def _site(module: str) -> MakeSite | None:
 def assemble(engine: RemoteEngine, standing: Standing, store: Store) -> PlatformState:
     """The platform, with all its parts."""
     state = PlatformState(store=store, engine=engine, standing=standing)
+    identity = Identity(store, state.data)
     deployment_log = DeploymentLog(state.service_logs)
     reconcilers = Reconcilers(
         store,
         engine,
+        artifacts=state.data.absolute() / ARTIFACTS,
         write=deployment_log.write,
         forget=deployment_log.remove,
         drain_s=state.config.drain_s,
@@ -94,7 +98,7 @@ def assemble(engine: RemoteEngine, standing: Standing, store: Store) -> Platform
     sweep = Sweep(
         store,
         registration,
-        data=state.data,
+        identity=identity,
         in_use=reconcilers.in_use,
         envs=state.data.absolute() / "envs",
         logs=deployment_log,
@@ -102,7 +106,7 @@ def assemble(engine: RemoteEngine, standing: Standing, store: Store) -> Platform
     engine.on_line(reconcilers.take_line)
     engine.on_line(registration.take_line)
     monitoring = Monitoring(state, registration, reconcilers)
-    return replace(state, parts=(reconcilers, registration, keeper, sweep, monitoring))
+    return replace(state, parts=(identity, reconcilers, registration, keeper, sweep, monitoring))
 
 
 async def _run(control_fd: int) -> int:
@@ -110,7 +114,7 @@ async def _run(control_fd: int) -> int:
     showing_life = asyncio.create_task(_show_life(engine))
     standing = await engine.standing()
     os.environ.update(standing.config.database_variables)  # where other processes cannot read them
-    store = Store(database_url(standing.config))
+    store = open_store(standing.config)
     try:
         state = assemble(engine, standing, store)
         app = create_app(state, _site(standing.config.site))

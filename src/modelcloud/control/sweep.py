@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from modelcloud.artifacts import environment
-from modelcloud.control import identity
+from modelcloud.control.identity import Identity
 from modelcloud.control.observe.deployment_log import DeploymentLog
 from modelcloud.control.services import artifacts
 from modelcloud.control.services.probing import PREFIX
@@ -38,7 +38,7 @@ class Sweep:
     """Sweeps from time to time. A part of the platform that is `Background`.
 
     Args:
-        data: the data folder; the store has to be its own.
+        identity: of the store, which has to be the platform's own.
         in_use: what workers may still be started from.
         envs: folder of environments.
         logs: the folder of services' logs.
@@ -49,14 +49,14 @@ class Sweep:
         store: Store,
         registration: Registration,
         *,
-        data: Path,
+        identity: Identity,
         in_use: Callable[[], Iterable[GenerationSpec]],
         envs: Path,
         logs: DeploymentLog,
     ) -> None:
         self._store = store
         self._registration = registration
-        self._data = data
+        self._identity = identity
         self._in_use = in_use
         self._envs = envs
         self._logs = logs
@@ -79,7 +79,7 @@ class Sweep:
             StoreUnavailable: nobody can tell what is needed; what was not removed yet stays.
             Conflict: the store is not that of the data folder, so it does not say what is needed.
         """
-        identity.check(self._data, await self._store.read(identity.of_store))
+        await self._identity.confirm()
         self._registration.uploads.expire()
         await self._registration.collect()
         await self._sweep_environments()

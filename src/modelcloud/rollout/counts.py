@@ -34,6 +34,18 @@ def routed(o: Observed) -> set[int]:
     return {generation for generation, workers in o.routed.items() if workers}
 
 
+def share(o: Observed, generation: int) -> float:
+    """Percent of the deployment's requests that a generation gets, rounded to tenths."""
+    workers = {g: len(ids) for g, ids in o.routed.items() if ids}
+    if generation not in workers:
+        return 0.0
+    if generation in o.percents:
+        return o.percents[generation]
+    left = 100.0 - sum(percent for g, percent in o.percents.items() if g in workers)
+    sharing = sum(count for g, count in workers.items() if g not in o.percents)
+    return round(left * workers[generation] / sharing, 1)
+
+
 def step(o: Observed, generation: int) -> State:
     """The step of the worker furthest behind; `serving` is said only once all of it is routed."""
     if generation in o.preparing:

@@ -15,12 +15,12 @@ from msgspec.structs import replace
 
 from modelcloud.dataplane.metrics import BUCKETS
 from modelcloud.engines.base import Engine
-from modelcloud.rollout import policy, snapshot
+from modelcloud.rollout import counts, policy, snapshot
 from modelcloud.rollout.canary import Answers
 from modelcloud.rollout.history import History
 from modelcloud.rollout.journal import Journal, Kept
 from modelcloud.rollout.records import Rollout, RolloutState
-from modelcloud.rollout.snapshot import DeploymentSnapshot, Outcome
+from modelcloud.rollout.snapshot import DeploymentSnapshot, Outcome, Phase
 from modelcloud.types import Desired, Observed
 
 
@@ -109,6 +109,10 @@ class Loop:
         if self.running is not None and policy.supersedable(self.facts, self.observe()):
             self.end_running(Outcome(RolloutState.SUPERSEDED, reason))
         self.queued = rollout
+        if self.running is not None:
+            rollout.reason = self._what_it_waits_for(self.running)
+            self.log(rollout, rollout.reason)
+            self.history.changed(rollout)
 
     def supersede_queued(self, reason: str) -> None:
         """End the rollout that waits, if one does."""
@@ -128,6 +132,7 @@ class Loop:
         rollout.state = outcome.state
         rollout.reason = outcome.reason
         rollout.finished_at = self._wall()
+        rollout.share = None
         self.log(rollout, f"{outcome.state.value}: {outcome.reason}".removesuffix(": "))
         self.history.changed(rollout)
 
@@ -138,6 +143,16 @@ class Loop:
         self._say(rollout, line)
 
     # ---- inside
+
+    def _what_it_waits_for(self, running: Rollout) -> str:
+        """In words; a canary may take hours, and nobody has to wait for its end."""
+        flight = self.facts.flight
+        if flight is None or flight.phase is not Phase.WATCHING:
+            return f"waits for rollout {running.id}"
+        return (
+            f"waits for rollout {running.id}, a canary that is watched to its end; a rollback "
+            "recalls that one, and this one with it"
+        )
 
     def _changed(self, deployment: str) -> None:
         if deployment == self.facts.deployment:
@@ -196,6 +211,7 @@ class Loop:
             self.facts, target, rollout.strategy, self._clock(), rollout.shape
         )
         rollout.state = RolloutState.RUNNING
+        rollout.reason = ""
         rollout.source = self.facts.serving
         rollout.started_at = self._wall()
         self.history.changed(rollout)
@@ -208,8 +224,9 @@ class Loop:
     def _record(self, rollout: Rollout, decision: policy.Decision, observed: Observed) -> None:
         step = decision.step or rollout.step
         percent = max(rollout.percent, decision.percent)
-        if (step, percent) != (rollout.step, rollout.percent):
-            rollout.step, rollout.percent = step, percent
+        share = counts.share(observed, rollout.target.generation)
+        if (step, percent, share) != (rollout.step, rollout.percent, rollout.share):
+            rollout.step, rollout.percent, rollout.share = step, percent, share
             self.history.changed(rollout)
         if decision.note and decision.note != self._note:
             self.log(rollout, decision.note)

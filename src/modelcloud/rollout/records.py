@@ -73,8 +73,10 @@ class Rollout(msgspec.Struct, kw_only=True):
         source: the generation that served when it started; None when nothing did.
         target: the generation it leads to.
         step: where the target generation stands; of an unsuccessful rollout, how far it came.
-        percent: 0 to 100.
-        reason: why it ended otherwise than in success.
+        percent: how far it is, 0 to 100.
+        share: percent of the deployment's requests that the target generation gets now; None: the
+            rollout is not on its way.
+        reason: why it ended otherwise than in success; while it is pending, what it waits for.
         accepted_at: wall clock in seconds, for people only, as are the other two.
         log: what happened, with the candidate's own output; the last `LOG_LINES` lines.
     """
@@ -91,6 +93,7 @@ class Rollout(msgspec.Struct, kw_only=True):
     state: RolloutState = RolloutState.PENDING
     step: State = State.PENDING
     percent: int = 0
+    share: float | None = None
     reason: str = ""
     started_at: float | None = None
     finished_at: float | None = None
@@ -136,6 +139,7 @@ class Rollout(msgspec.Struct, kw_only=True):
             "state": self.state.value,
             "step": self.step.value,
             "percent": self.percent,
+            "share": self.share,
             "reason": self.reason,
             "strategy": msgspec.to_builtins(self.strategy),
             "from": _generation(self.source),

@@ -11,6 +11,7 @@ import os
 import sqlite3
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -29,6 +30,10 @@ STATEMENT_S = 30
 READERS = 4
 #: The PostgreSQL advisory lock that makes writers take turns, as SQLite's own lock does.
 _WRITER_LOCK = 0x6D6F64656C
+#: The one that a running platform holds, so that there is no other on its database.
+_PLATFORM_LOCK = _WRITER_LOCK + 1
+#: PostgreSQL keeps so many bytes of the name by which a program is known to it.
+_NAME_BYTES = 63
 
 _ACCEPTED = "accepted: sqlite:////absolute/path.db, postgresql://user@host/database"
 
@@ -168,11 +173,16 @@ class SqliteDatabase(Database):
 class PostgresDatabase(Database):
     """A PostgreSQL server, through psycopg.
 
+    Args:
+        url: of the database.
+        alone_as: see `store.Store`. The lock is that of the one connection that writes: whenever
+            that is lost, and another takes the lock, nothing can be written.
+
     Raises:
         UsageError: psycopg is not installed.
     """
 
-    def __init__(self, url: URL) -> None:
+    def __init__(self, url: URL, alone_as: str) -> None:
         try:
             import psycopg  # noqa: F401 — asked for here, to say how to get it
         except ImportError:
@@ -183,6 +193,8 @@ class PostgresDatabase(Database):
         self._url = url.set(drivername="postgresql+psycopg")
         self.writer = self._engine(connections=1)
         event.listen(self.writer, "begin", _take_turn)
+        if alone_as:
+            event.listen(self.writer, "connect", partial(_be_alone, alone_as))
         self.reader = self._engine(
             connections=READERS,
             execution_options={"isolation_level": "REPEATABLE READ", "postgresql_readonly": True},
@@ -216,8 +228,8 @@ class PostgresDatabase(Database):
         """Nothing: the pool asks each connection whether it lives."""
 
 
-def open_database(url: str) -> Database:
-    """The database that `url` names.
+def open_database(url: str, alone_as: str = "") -> Database:
+    """The database that `url` names; a file is alone by the folder that it is in.
 
     Raises:
         UsageError: it is of another kind, or no URL.
@@ -230,7 +242,7 @@ def open_database(url: str) -> Database:
     except (exc.ArgumentError, ValueError):
         raise UsageError(f"the database URL cannot be read; {_ACCEPTED}") from None
     if parsed.drivername in {"postgres", "postgresql", "postgresql+psycopg"}:
-        return PostgresDatabase(parsed)
+        return PostgresDatabase(parsed, alone_as)
     raise UsageError(f"a store of the kind {parsed.drivername!r} is not known; {_ACCEPTED}")
 
 
@@ -244,6 +256,40 @@ def _only_queries(connection: Any, _record: Any) -> None:
 
 def _take_turn(connection: Connection) -> None:
     _execute(connection, f"SELECT pg_advisory_xact_lock({_WRITER_LOCK})")
+
+
+def _be_alone(name: str, connection: Any, _record: Any) -> None:
+    """Take the lock of the platform for as long as the connection lasts.
+
+    Raises:
+        StoreUnavailable: another platform has it, which is named.
+    """
+    from psycopg.errors import LockNotAvailable
+
+    named = name.encode("ascii", "replace")[:_NAME_BYTES].decode()
+    try:
+        connection.execute("SELECT set_config('application_name', %s, false)", [named])
+        connection.execute("SELECT pg_advisory_lock(%s)", [_PLATFORM_LOCK])
+        connection.commit()
+    except LockNotAvailable:
+        connection.rollback()
+        holder = connection.execute(_HOLDER, [_PLATFORM_LOCK]).fetchone()
+        connection.close()
+        raise StoreUnavailable(
+            "The database is in use by another platform"
+            + (f" ({holder[0]})" if holder and holder[0] else "")
+            + ": stop that one, or give this one a database and a data folder of its own."
+        ) from None
+    except BaseException:
+        connection.close()
+        raise
+
+
+_HOLDER = """
+SELECT application_name FROM pg_locks JOIN pg_stat_activity USING (pid)
+WHERE locktype = 'advisory' AND granted AND (classid::bigint << 32) | objid::bigint = %s
+AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
 
 
 def _driver_text(error: Exception) -> str:

@@ -10,10 +10,11 @@ from pathlib import Path
 from sqlalchemy import Connection, inspect, text
 
 from modelcloud.errors import Conflict
-from modelcloud.store.tables import Base
 
 #: The table that holds the revision a database stands at.
 REVISION_TABLE = "modelcloud_schema"
+#: Of somebody else's tables, so many are named.
+NAMED = 10
 _MIGRATIONS = Path(__file__).with_name("migrations")
 
 
@@ -50,10 +51,11 @@ def _revision(connection: Connection) -> str | None:
     if REVISION_TABLE in tables:
         rows = connection.execute(text(f"SELECT version_num FROM {REVISION_TABLE}")).all()  # noqa: S608 — a constant
         return str(rows[0][0]) if rows else None
-    foreign = sorted(tables & set(Base.metadata.tables))
-    if foreign:
+    if tables:
+        names = sorted(tables)
+        named = ", ".join(names[:NAMED]) + (", …" if len(names) > NAMED else "")
         raise Conflict(
-            f"The store holds tables that modelcloud did not make ({', '.join(foreign)}): give it "
-            "a database of its own. Nothing was changed."
+            f"The store holds tables that modelcloud did not make ({named}): give it a database of "
+            "its own. Nothing was changed."
         )
     return None

@@ -40,13 +40,15 @@ class Store:
 
     Args:
         url: `sqlite:///` and an absolute path, or `postgresql://user@host/database`.
+        alone_as: while it is open, no other store on the same PostgreSQL database that has such a
+            name can write; its `StoreUnavailable` says this name. Empty: others do not matter.
 
     Raises:
         UsageError: another kind of URL, or the driver is not installed.
     """
 
-    def __init__(self, url: str) -> None:
-        self._database = open_database(url)
+    def __init__(self, url: str, *, alone_as: str = "") -> None:
+        self._database = open_database(url, alone_as)
         self._writers = _Lane("store-writer", 1)
         self._readers = _Lane("store-reader", READERS)
 

@@ -68,6 +68,28 @@ def test_an_update_is_followed_to_its_end_a_line_for_each_change(
     assert change.body == {"options": {"model": "1", "n": 2.5}}
 
 
+def test_the_share_of_a_candidate_is_told_while_both_answer(run: Run, server: FakeServer) -> None:
+    server.on(
+        "GET", "/rollouts/r2",
+        rollout("running", "loading", 30, share=0.0, workers=[]),
+        rollout("running", "checking", 45, share=20.0, workers=[]),
+        rollout("running", "serving", 95, share=100.0, workers=[]),
+        rollout("succeeded", "serving", 100, share=None, workers=[]),
+    )  # fmt: skip
+    assert run("update", server.url).out.splitlines()[:-1] == [
+        "loading 30 %",
+        "checking 45 % (20 % of requests)",
+        "serving 95 %",
+        "serving 100 %",
+    ]
+
+
+def test_what_an_update_waits_for_is_told(run: Run, server: FakeServer) -> None:
+    pending = rollout("pending", "pending", 0, reason="waits for rollout r1", workers=[])
+    server.on("GET", "/rollouts/r2", pending, SUCCESS[-1])
+    assert run("update", server.url).out.startswith("pending 0 % waits for rollout r1\n")
+
+
 def test_an_update_carries_artifact_strategy_and_token(
     run: Run, server: FakeServer, tmp_path: Path
 ) -> None:

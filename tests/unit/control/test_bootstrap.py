@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
+import socket
 import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import make_url, select
 
 from modelcloud.config import PlatformConfig
 from modelcloud.control import bootstrap, identity
 from modelcloud.control.access import passwords, users
 from modelcloud.errors import Conflict, InvalidInput, StoreUnavailable, UsageError
 from modelcloud.node.app import hold
+from modelcloud.store import databases
 from modelcloud.store.store import Store
 from modelcloud.store.tables import AuditEntry, Group, InstanceType, Token, User
 from support.postgres import Postgres
@@ -46,6 +50,10 @@ def used(folder: Path, database: str = "") -> PlatformConfig:
     artifact.mkdir(parents=True)
     (artifact / "model.py").write_text("")
     return made
+
+
+def database_name(platform: PlatformConfig) -> str:
+    return str(make_url(platform.database).database)
 
 
 def hashed(folder: Path) -> str:
@@ -242,3 +250,36 @@ def test_only_an_administrator_of_a_platform_that_stands_still_gets_one(tmp_path
     with hold(tmp_path), pytest.raises(Conflict, match="in use by another"):
         bootstrap.reset(config(tmp_path))
     assert hashed(tmp_path) == before
+
+
+def test_a_copy_of_the_folder_is_refused_while_the_first_one_runs(
+    tmp_path: Path, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(databases, "LOCK_WAIT_S", 1)
+    first = used(tmp_path / "one", postgres.url(postgres.create()))
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    second = PlatformConfig(data=str(tmp_path / "two"), database=first.database)
+    name = f"process {os.getpid()} on {socket.gethostname()}"
+
+    async def run() -> None:
+        running, copy = bootstrap.open_store(first), bootstrap.open_store(second)
+        await running.transact(identity.of_store)
+        with pytest.raises(StoreUnavailable, match=f"in use by another platform .*{name}"):
+            await asyncio.to_thread(bootstrap.prepare, second)
+        with pytest.raises(StoreUnavailable, match="in use by another platform"):
+            await copy.transact(identity.of_store)
+        # What the server ends, another may take; then the first one cannot write.
+        postgres.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' "
+            "AND database = (SELECT oid FROM pg_database WHERE datname = "
+            f"'{database_name(first)}')"
+        )
+        await copy.transact(identity.of_store)
+        with pytest.raises(StoreUnavailable, match="in use by another platform"):
+            await running.transact(identity.of_store)
+        await copy.close()
+        await running.transact(identity.of_store)
+        await running.close()
+
+    asyncio.run(run())
+    assert bootstrap.prepare(second) is None

@@ -48,7 +48,7 @@ class World:
         self.sweep = Sweep(
             rig.store,
             registration,
-            data=data,
+            identity=identity.Identity(rig.store, data),
             in_use=lambda: self.used,
             envs=data / "envs",
             logs=self.logs,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, create_engine, text
+from sqlalchemy import Connection, create_engine, inspect, text
 
 from modelcloud.errors import Conflict
 from modelcloud.store.schema import REVISION_TABLE
@@ -83,19 +83,24 @@ def test_a_newer_schema_is_refused_with_what_to_do_and_left_as_it_is(store: Stor
     assert asyncio.run(store.read(revision)) == "9999"
 
 
-def test_tables_of_somebody_else_are_refused_and_left_as_they_are(empty_url: str) -> None:
+@pytest.mark.parametrize("table", ["users", "invoices"])
+def test_tables_of_somebody_else_are_refused_and_left_as_they_are(
+    empty_url: str, table: str
+) -> None:
     def count(tx: Session) -> int:
-        return int(tx.execute(text("SELECT count(*) FROM users")).scalar_one())
+        tables = inspect(tx.connection()).get_table_names()
+        assert tables == [table]
+        return int(tx.execute(text(f"SELECT count(*) FROM {table}")).scalar_one())
 
     def foreign(tx: Session) -> None:
-        tx.execute(text("CREATE TABLE users (nobody INTEGER)"))
-        tx.execute(text("INSERT INTO users VALUES (1)"))
+        tx.execute(text(f"CREATE TABLE {table} (nobody INTEGER)"))
+        tx.execute(text(f"INSERT INTO {table} VALUES (1)"))
 
     async def run() -> int:
         store = Store(empty_url)
         store._database.create()
         await store.transact(foreign)
-        with pytest.raises(Conflict, match=r"did not make \(users\)"):
+        with pytest.raises(Conflict, match=rf"did not make \({table}\)"):
             await store.migrate()
         found = await store.read(count)
         await store.close()

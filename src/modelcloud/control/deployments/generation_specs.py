@@ -5,7 +5,6 @@ Must never: ask the store or look at a file.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -22,14 +21,12 @@ class Ground(msgspec.Struct, frozen=True, kw_only=True):
     """What of the platform's settings and its node goes into every spec.
 
     Attributes:
-        data: folder of everything that is kept.
         port: where gateways take predictions.
         load_timeout_s, max_body: as `GenerationSpec` has them.
         capacity: resource → what the workers of the node may use together; those missing are not
             limited.
     """
 
-    data: str
     port: int = 8080
     load_timeout_s: float = 600.0
     max_body: int = 64 * 1024 * 1024
@@ -41,7 +38,6 @@ def ground_of(state: PlatformState) -> Ground:
     config, standing = state.config, state.standing
     has = {"cpu": standing.cpus, "memory": standing.memory}
     return Ground(
-        data=config.data,
         port=standing.port,
         load_timeout_s=config.load_timeout_s,
         max_body=config.limits.body,
@@ -81,7 +77,7 @@ def make_spec(
         generation=generation,
         version=version.number,
         target=version.main,
-        snapshot=str(Path(ground.data).absolute() / ARTIFACTS / version.artifact),
+        snapshot="",  # follows from the digest, wherever the data folder is by then
         digest=version.artifact,
         options={**version.options, **options},
         port=service.port or ground.port,

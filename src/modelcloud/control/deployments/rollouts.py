@@ -50,6 +50,8 @@ class RolloutRecord(Record):
 
     Attributes:
         deployment: id of the deployment it changes; `key` as the node names it.
+        share: percent of the deployment's requests that the target gets now; None: it is not on
+            its way.
         source, target: shown as `from` and `to`.
         workers, log: of one that was on its way since the control plane was last started; the
             deployment log of the service has all lines.
@@ -65,6 +67,7 @@ class RolloutRecord(Record):
     state: RolloutState
     step: State
     percent: int
+    share: float | None = None
     reason: str
     strategy: dict[str, Any]
     source: GenerationRecord | None = Field(serialization_alias="from")
@@ -117,6 +120,7 @@ def live(stored: RolloutRecord, rollout: Rollout, *, kept: bool) -> RolloutRecor
             "state": rollout.state,
             "step": rollout.step,
             "percent": rollout.percent,
+            "share": rollout.share,
             "reason": rollout.reason,
             "source": _generation(msgspec.to_builtins(rollout.source)),
             "started_at": rollout.started_at,

@@ -13,6 +13,7 @@ import logging
 import time
 from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from modelcloud.control.common.changes import Changes
@@ -23,6 +24,7 @@ from modelcloud.control.reconcile import intents
 from modelcloud.control.reconcile.intents import Intents, ServiceIntent
 from modelcloud.control.reconcile.journal import StoreJournal
 from modelcloud.control.reconcile.live import Live, Observing
+from modelcloud.control.reconcile.located import Located
 from modelcloud.control.reconcile.rollout_log import RolloutLog
 from modelcloud.control.reconcile.routing import reached, routing
 from modelcloud.control.reconcile.standing import Standing, Tools
@@ -76,6 +78,7 @@ class Reconcilers:
 
     Args:
         engine: the node.
+        artifacts: folder of the artifact store; absolute.
         write: appends a line to the deployment log of a service.
         forget: removes the logs of a service that is deleted.
         drain_s: how long the node lets a worker finish what it received.
@@ -88,6 +91,7 @@ class Reconcilers:
         store: Store,
         engine: NodeEngine,
         *,
+        artifacts: Path,
         write: Callable[[str, str], None],
         forget: Callable[[str], None] = lambda _service: None,
         drain_s: float = 30.0,
@@ -106,7 +110,7 @@ class Reconcilers:
             store, shown=self._to_write, changed=self._row_changed, clock=clock
         )
         self._tools = Tools(
-            engine,
+            Located(engine, artifacts),
             self._journal,
             self._log,
             drain_s=drain_s,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
@@ -287,7 +288,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     (models / "model.py").write_text("def fib(n: int) -> int:\n    return n\n")
     config = PlatformConfig(data=str(folder), roots=(str(models),), load_timeout_s=0.1)
     engine = Node()
-    reconcilers = Reconcilers(store, engine, write=lambda service, line: None)
+    reconcilers = Reconcilers(store, engine, artifacts=Path("/"), write=lambda service, line: None)
     standing = standing_of(config)
     registration = Registration(
         store,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sqlalchemy import delete
+from sqlalchemy import delete, select
 
-from modelcloud.store.tables import InstanceType, Service
+from modelcloud.store.tables import Deployment, InstanceType, RolloutRow, Service
 from support.platform import SIGNATURE, PlatformRig
 
 ALL = "/services/m261/deployments"
@@ -36,6 +36,12 @@ def test_a_deployed_version_serves_with_what_was_asked_for(platform: PlatformRig
     spec = platform.node.engine.desired.generations[0].spec
     assert spec.deployment == "m261/1"
     assert spec.snapshot == "/data/artifacts/m2611"
+    # What is kept holds no path: the data folder may be elsewhere at the next start.
+    kept = platform.do(
+        lambda tx: [*tx.scalars(select(RolloutRow.target)), *tx.scalars(select(Deployment.facts))]
+    )
+    assert "m2611" in str(kept)
+    assert "/data" not in str(kept)
     assert spec.options == {"depth": 3}
     assert (spec.resources.cpu, spec.verify, spec.port) == (1.0, True, 8080)
     rollout = platform.rollout(ann, accepted["rollout"]["id"])

@@ -158,13 +158,42 @@ def test_a_canary_goes_on_or_back_by_what_its_gateways_counted(
         flight = standing.reconciler.snapshot().flight
         return flight is not None and flight.baseline is not None
 
+    assert begun["share"] is None
     platform.until(counts)
+    assert platform.rollout(ann, begun["id"])["share"] == 50
     stats(platform.node, 2, statuses)
     platform.until(lambda: standing.running is None)
     platform.settle()
     rollout = platform.rollout(ann, begun["id"])
     assert rollout["state"] == state, rollout
+    assert rollout["share"] is None
     assert platform.deployment(ann, "m261", 1)["current"]["generation"] == generation
+
+
+def test_an_update_that_waits_for_a_canary_says_so_and_how_to_end_that(
+    platform: PlatformRig, ann: str
+) -> None:
+    strategy = {"name": "canary", "steps": [{"percent": 20, "watch_s": 3600}]}
+
+    def update(depth: int, **more: Any) -> int:
+        body = {"options": {"depth": depth}, **more}
+        return int(platform.call(ann, "POST", UPDATE, body).json()["rollout"]["id"])
+
+    canary = update(2, strategy=strategy)
+    platform.settle()
+    assert platform.rollout(ann, canary)["share"] == 20
+    newer = update(3)
+    platform.settle()
+    waits = f"waits for rollout {canary}, a canary that is watched to its end; a rollback recalls"
+    assert platform.rollout(ann, newer)["state"] == "pending"
+    assert platform.rollout(ann, newer)["reason"].startswith(waits)
+    assert any(f"rollout {newer}: {waits}" in line for _, line in platform.log)
+    platform.act(ann, "m261", 1, "rollback")
+    ends = [platform.rollout(ann, number)["state"] for number in (canary, newer)]
+    assert ends == ["rolled_back", "superseded"]
+    newest = update(4, strategy="blue_green")
+    platform.settle()
+    assert platform.rollout(ann, newest)["state"] == "succeeded"
 
 
 def test_a_gateway_that_is_started_anew_takes_nothing_away() -> None:

@@ -55,7 +55,9 @@ def rig(databases: Databases, tmp_path: Path) -> Iterator[Rig]:
     store = Store(databases.sqlite(tmp_path))
     config = PlatformConfig(data=str(tmp_path))
     node = FakeNode()
-    reconcilers = Reconcilers(store, node, write=lambda service, line: None)
+    reconcilers = Reconcilers(
+        store, node, write=lambda service, line: None, artifacts=tmp_path / "artifacts"
+    )
     standing = standing_of(config)
     registration = Registration(
         store, node, standing, write=lambda service, line: None, in_use=reconcilers.in_use,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,6 +21,12 @@ from support.platform import PlatformRig
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
+
+
+def late_reconcilers(rig: PlatformRig) -> Reconcilers:
+    """Of another control plane over the same node and store."""
+    folder = Path("/data/artifacts")
+    return Reconcilers(rig.store, rig.node, artifacts=folder, write=lambda _service, _line: None)
 
 
 class Quick:
@@ -97,7 +104,7 @@ def test_an_operation_before_everything_was_taken_up_takes_no_other_service_away
     rig.deploy(quick.token, "fib", 1)
     routing = rig.node.engine.routing
     assert len(routing.services) == 2
-    late = Reconcilers(rig.store, rig.node, write=lambda _service, _line: None)
+    late = late_reconcilers(rig)
     rig.run(late.refresh("m261"))  # as after an operation, once a store that was away is back
     assert rig.node.engine.routing is routing
 
@@ -109,7 +116,7 @@ def test_what_serves_with_facts_that_cannot_be_read_is_left_as_it_is_and_reachab
     routing, wants = rig.node.engine.routing, len(rig.node.engine.wants)
     unreadable = {"serving": {"version": 1, "generation": 1}}
     rig.do(lambda tx: setattr(tx.get_one(Deployment, 1), "facts", unreadable))
-    late = Reconcilers(rig.store, rig.node, write=lambda _service, _line: None)
+    late = late_reconcilers(rig)
     rig.run(late.start())
     assert rig.node.engine.routing == routing
     assert len(rig.node.engine.wants) == wants
