@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import datetime, timezone
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Depends, Header, HTTPException, Path, Query, Request, Response
@@ -22,7 +22,11 @@ from modelcloud.control.common.idempotency import Answer, InProgress, Once, fing
 from modelcloud.control.common.paging import DEFAULT_LIMIT, MAX_LIMIT, Page
 from modelcloud.control.common.revisions import Expected, etag
 from modelcloud.control.state import PlatformState
-from modelcloud.errors import Unauthorized
+from modelcloud.control.web.problems import LONGEST_FIELD
+from modelcloud.errors import InvalidInput, Unauthorized
+
+if TYPE_CHECKING:
+    from fastapi.dependencies.models import Dependant
 
 #: Where all routers stand.
 PREFIX = "/api/v1"
@@ -173,10 +177,24 @@ class _Request(Request):
 
 
 class _Route(APIRoute):
+    """Refuses what it does not know, in the query as in the body."""
+
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
+        known = _query_of(self.dependant)
 
         async def handle_strictly(request: Request) -> Response:
+            for name in request.query_params:
+                if name not in known:
+                    raise InvalidInput(
+                        "query", repr(name[:LONGEST_FIELD]), ", ".join(sorted(known)) or "none"
+                    )
             return await handle(_Request(request.scope, request.receive))
 
         return handle_strictly
+
+
+def _query_of(dependant: Dependant) -> frozenset[str]:
+    """The query parameters of an operation and of what it depends on."""
+    own = frozenset(field.alias for field in dependant.query_params)
+    return own.union(*map(_query_of, dependant.dependencies))

@@ -377,3 +377,39 @@ def test_38_39_names_and_passwords_do_not_reach_the_log_as_they_came(
     assert "hunter2" not in caplog.text
     assert PASSWORD not in caplog.text
     assert "\x1b" not in caplog.text
+
+
+# ---- what is not known
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "accepted"),
+    [
+        ("/services?foo=1", "'foo'", "cursor, group, limit, q, state"),
+        ("/services/x/logs?since=1", "'since'", "after, before, follow, lines, q, replica"),
+        ("/audit?limit=1&Outcome=ok", "'Outcome'", "outcome"),
+        ("/session?a=1", "'a'", "none"),
+    ],
+)
+def test_a_query_parameter_that_is_not_known_is_refused_by_name(
+    rig: ControlRig, path: str, name: str, accepted: str
+) -> None:
+    answer = rig.call(rig.user("admin", admin=True), "GET", path)
+    assert answer.status_code == 400, answer.text
+    assert name in answer.json()["detail"]
+    assert accepted in answer.json()["detail"]
+
+
+def test_the_audit_log_is_asked_by_outcome_and_address(rig: ControlRig) -> None:
+    admin, ann = rig.user("admin", admin=True), rig.user("ann")
+    assert rig.call(ann, "GET", "/users").status_code == 403
+    assert rig.call(admin, "POST", "/groups", {"name": "team"}).is_success
+
+    def asked(query: str) -> set[str]:
+        found = rig.call(admin, "GET", f"/audit?{query}").json()["items"]
+        return {entry["outcome"] for entry in found}
+
+    assert asked("outcome=refused") == {"refused"}
+    assert asked("outcome=ok&peer=127.0.0.1") == {"ok"}
+    assert asked("peer=192.0.2.1") == set()
+    assert rig.call(admin, "GET", "/audit?outcome=fine").status_code == 400
