@@ -140,7 +140,20 @@ def test_13_a_form_cannot_pass_for_json(rig: ControlRig, kind: str) -> None:
     body = json.dumps({"user": "admin", "password": PASSWORD}).encode()
     rig.user("admin", admin=True)
     answer = rig.call(None, "POST", "/session", content=body, headers={"content-type": kind})
+    assert answer.status_code == 415
+    told = f"content-type: got {kind or 'none'}; accepted: application/json"
+    assert answer.json()["detail"] == told
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"name": "a", "name": "b"}', b'{"name": "a", "x": [{"k": 1, "\\u006b": 2}]}']
+)
+def test_a_name_given_twice_is_refused_by_name(rig: ControlRig, body: bytes) -> None:
+    headers = {"content-type": "application/json"}
+    answer = rig.call(rig.user("ann"), "POST", "/groups", content=body, headers=headers)
     assert answer.status_code == 400
+    name = "name" if b"k" not in body else "k"
+    assert answer.json()["detail"] == f"{name}: given twice; accepted: each name once"
 
 
 # ---- 8: objects of others
