@@ -426,3 +426,31 @@ def test_the_audit_log_is_asked_by_outcome_and_address(rig: ControlRig) -> None:
     assert asked("outcome=ok&peer=127.0.0.1") == {"ok"}
     assert asked("peer=192.0.2.1") == set()
     assert rig.call(admin, "GET", "/audit?outcome=fine").status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"name": "team", "description": "a\0b"}, "description"),
+        ({"name": "te\0am"}, "name"),
+        ({"name": "team", "des\0cription": ""}, "des\0cription"),
+    ],
+)
+def test_a_text_with_a_nul_is_refused_on_every_database(
+    rig: ControlRig, body: dict[str, str], field: str
+) -> None:
+    answer = rig.call(rig.user("ann"), "POST", "/groups", body)
+    assert answer.status_code == 400
+    assert answer.json()["detail"] == f"{field}: got a text with a NUL; accepted: texts without"
+    assert "error_id" not in answer.json()
+
+
+@pytest.mark.parametrize("memory", [1, (16 << 20) - 1])
+def test_an_instance_type_in_which_nothing_runs_is_refused(rig: ControlRig, memory: int) -> None:
+    admin = rig.user("admin", admin=True)
+    answer = rig.call(admin, "POST", "/instance-types", {"name": "tiny", "memory": memory})
+    assert answer.status_code == 400
+    assert "accepted: 16777216 bytes or more, or 0 for no limit" in answer.json()["detail"]
+    for enough in (0, 16 << 20):
+        made = rig.call(admin, "POST", "/instance-types", {"name": f"t{enough}", "memory": enough})
+        assert (made.status_code, made.headers["etag"]) == (201, '"1"')
