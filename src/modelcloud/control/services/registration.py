@@ -30,6 +30,7 @@ from modelcloud.control.services.version_forms import (
     RegisterBody,
     check_python,
     source_below,
+    with_main_split_off,
 )
 from modelcloud.control.services.versions import Proposal, VersionRecord
 from modelcloud.engines.base import Engine
@@ -152,6 +153,7 @@ class Registration:
                 (400), the actor may not (403), a name or number is taken (409), the archive is over
                 a limit (413), the model cannot be imported (422).
         """
+        asked = with_main_split_off(asked)
         record = await self.register_files(
             actor,
             service,
