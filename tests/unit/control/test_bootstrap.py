@@ -14,7 +14,7 @@ from sqlalchemy import select
 from modelcloud.config import PlatformConfig
 from modelcloud.control import bootstrap
 from modelcloud.control.access import passwords
-from modelcloud.errors import Conflict, InvalidInput, UsageError
+from modelcloud.errors import Conflict, InvalidInput, StoreUnavailable, UsageError
 from modelcloud.node.app import hold
 from modelcloud.store.store import Store
 from modelcloud.store.tables import AuditEntry, Group, InstanceType, Token, User
@@ -160,3 +160,14 @@ def test_only_an_administrator_of_a_platform_that_stands_still_gets_one(tmp_path
     with hold(tmp_path), pytest.raises(Conflict, match="in use by another"):
         bootstrap.reset(config(tmp_path))
     assert hashed(tmp_path) == before
+
+
+def test_a_database_that_cannot_be_reached_is_told_with_its_host_and_the_cause(
+    tmp_path: Path,
+) -> None:
+    url = "postgresql://ann:s3cret-word@127.0.0.1:1/platform"
+    with pytest.raises(StoreUnavailable) as refused:
+        bootstrap.prepare(PlatformConfig(data=str(tmp_path), database=url))
+    assert "127.0.0.1" in refused.value.message
+    assert "refused" in refused.value.message
+    assert "s3cret-word" not in refused.value.message

@@ -433,17 +433,19 @@ def test_a_source_does_not_hold_the_platforms_own_data_nor_lie_in_it(tmp_path: P
     ("path", "place", "main"),
     [
         ("/m/model.py:double", "/m/model.py", "model.py:double"),
-        ("/m/a:b.ipynb:f", "/m/a:b.ipynb", "a:b.ipynb:f"),
+        ("/m/a:b.py:f", "/m/a:b.py", "a:b.py:f"),
         ("/m/model.py", "/m/model.py", ""),
         ("/m/a:b", "/m/a:b", ""),
         ("/m/model.tar:x", "/m/model.tar:x", ""),
     ],
 )
 def test_a_path_may_name_the_function_in_its_main_file(path: str, place: str, main: str) -> None:
-    asked = with_main_split_off(RegisterBody(path=path))
+    asked = with_main_split_off(RegisterBody.model_validate({"path": path}))
     assert (asked.path, asked.main) == (place, main)
 
 
 def test_a_function_in_the_path_and_a_main_beside_it_are_one_too_many() -> None:
     with pytest.raises(InvalidInput, match="beside main"):
-        with_main_split_off(RegisterBody(path="/m/model.py:f", main="other.py"))
+        with_main_split_off(
+            RegisterBody.model_validate({"path": "/m/model.py:f", "main": "other.py"})
+        )

@@ -454,3 +454,13 @@ def test_an_instance_type_in_which_nothing_runs_is_refused(rig: ControlRig, memo
     for enough in (0, 16 << 20):
         made = rig.call(admin, "POST", "/instance-types", {"name": f"t{enough}", "memory": enough})
         assert (made.status_code, made.headers["etag"]) == (201, '"1"')
+
+
+def test_whoever_may_get_may_ask_for_the_head(rig: ControlRig) -> None:
+    ann = rig.user("ann")
+    for path in ("/groups", "/groups/ann", url("/healthz")):
+        whole, head = (rig.call(ann, method, path) for method in ("GET", "HEAD"))
+        assert (head.status_code, head.content) == (200, b"")
+        assert head.headers["content-length"] == whole.headers["content-length"]
+    assert rig.call(None, "HEAD", "/groups").status_code == 401
+    assert rig.call(ann, "HEAD", "/nothing").status_code == 404
