@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from modelcloud.dataplane.messages import AdminRequest, AdminResponse
 from modelcloud.engines.local import LocalEngine
@@ -93,6 +94,16 @@ async def test_a_crash_loop_is_braked_and_said(tmp_path: Path) -> None:
         assert "exited with status 7" in seen.degraded
         assert node.supervisor.worker_deaths == LIMIT
         assert len(starts.read_text().split()) == LIMIT
+
+
+@on_a_loop
+async def test_a_reason_names_files_by_their_places_in_the_artifact(tmp_path: Path) -> None:
+    snapshot = str(tmp_path / "artifacts" / "d1")
+    failing = spec(1, fail=f"{snapshot}/pkg/model.py: no such weights ({snapshot}/model.py:4)")
+    async with running() as node:
+        node.want(candidate(replace(failing, snapshot=snapshot)))
+        seen = await node.until(lambda seen: 1 in seen.failures)
+        assert seen.failures[1] == "pkg/model.py: no such weights (model.py:4)"
 
 
 @pytest.mark.parametrize(

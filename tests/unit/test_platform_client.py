@@ -99,7 +99,7 @@ def people(ann: Platform) -> None:
 
 
 def things(ann: Platform) -> None:
-    assert ann.create_instance_type("tiny", memory=1 << 20)["memory"] == 1 << 20
+    assert ann.create_instance_type("tiny", memory=1 << 24)["memory"] == 1 << 24
     assert ann.edit_instance_type("tiny", cpu=0.5)["cpu"] == 0.5
     assert ann.instance_type("tiny") in ann.instance_types()
     ann.delete_instance_type("tiny")

@@ -199,16 +199,37 @@ def _interpreter(base: str) -> str:
     return found
 
 
+def check_interpreter(base: str) -> None:
+    """Run `base` and return if it is a Python; not for a process that is to stay unharmed by it.
+
+    Raises:
+        ModelLoadError: it is none.
+    """
+    if _run(base, "print(6 * 7)").strip() != "42":
+        raise ModelLoadError(f"python: {base!r} is no Python interpreter")
+
+
 def _identity(base: str) -> str:
     """What of an interpreter an environment depends on: which one it is, and its version."""
+    return _run(base, "import sys; print(sys.base_prefix, sys.version)")
+
+
+def _run(base: str, code: str) -> str:
+    """What an interpreter prints."""
     try:
         told = subprocess.run(  # noqa: S603 — the interpreter the version names
-            [base, "-c", "import sys; print(sys.base_prefix, sys.version)"],
+            [base, "-c", code],
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
+            errors="replace",
             timeout=60,
             check=True,
         )
+    except subprocess.CalledProcessError:
+        raise ModelLoadError(
+            f"python: {base!r} is no Python interpreter, or a broken one"
+        ) from None
     except (OSError, subprocess.SubprocessError) as error:
         raise ModelLoadError(f"python: {base!r} does not run: {error}") from None
     return told.stdout

@@ -105,6 +105,10 @@ def audit(
     ] = None,
     name: Annotated[str | None, typer.Option(metavar="NAME", help="To which.")] = None,
     group: Annotated[str | None, typer.Option(metavar="GROUP", help="In which group.")] = None,
+    peer: Annotated[str | None, typer.Option(metavar="ADDRESS", help="From where.")] = None,
+    outcome: Annotated[
+        str | None, typer.Option(metavar="OUTCOME", help="What came of it: ok, refused or failed.")
+    ] = None,
     since: Annotated[
         str | None, typer.Option(metavar="TIME", help="From this time on, ISO 8601.")
     ] = None,
@@ -118,7 +122,10 @@ def audit(
     as_json: show.Json = False,
 ) -> None:
     """Show who did what, from where, and what came of it."""
-    filters = {"actor": actor, "action": action, "kind": kind, "name": name, "group": group}
+    filters = {
+        "actor": actor, "action": action, "kind": kind, "name": name, "group": group,
+        "peer": peer, "outcome": outcome,
+    }  # fmt: skip
     with session.connect(url) as platform:
         records = platform.audit(limit, since=since, until=until, **filters)
     columns = ("at", "actor", "action", "kind", "name", "group", "peer", "outcome", "detail")

@@ -181,7 +181,7 @@ def up(
         control_port=control_port,
         allowed_hosts=tuple(allowed_host or ()),
         trusted_proxies=tuple(trusted_proxy or ()),
-        roots=tuple(str(folder.absolute()) for folder in root or ()),
+        roots=tuple(map(_folder, root or ())),
         networks=tuple(allow_network or ()),
         hadoop_bin=_program(hadoop_bin),
         gateways=gateways,
@@ -249,6 +249,12 @@ def _need_libraries(command: str) -> None:
             f"`modelcloud {command}` needs {', '.join(missing)}, not installed here; run: "
             "pip install 'modelcloud[platform]'"
         )
+
+
+def _folder(root: Path) -> str:
+    if not root.is_dir():
+        raise typer.BadParameter(f"--root {root}: there is no such folder")
+    return str(root.absolute())
 
 
 def _program(path: Path | None) -> str:

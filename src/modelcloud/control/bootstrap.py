@@ -7,9 +7,11 @@ there was one.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -21,7 +23,7 @@ from modelcloud.control import identity
 from modelcloud.control.access import audit, passwords, users
 from modelcloud.control.access.auth import end_sessions
 from modelcloud.control.access.permissions import Action
-from modelcloud.errors import UsageError
+from modelcloud.errors import StoreUnavailable, UsageError
 from modelcloud.node.app import hold
 from modelcloud.store.store import Store
 from modelcloud.store.tables import InstanceType, Platform, User
@@ -92,10 +94,24 @@ def prepare(config: PlatformConfig, password_file: Path | None = None) -> FirstS
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"--data {config.data}: {error.strerror}") from None
-    with hold(data):
+    with hold(data), _cause_told():
         if not config.database and not (data / DATABASE).exists():
             identity.check(data, None)  # before an empty one lies where a backup belongs
         return asyncio.run(_prepare(open_store(config), data, password_file))
+
+
+@contextlib.contextmanager
+def _cause_told() -> Iterator[None]:
+    """Tell who starts the platform what the database's driver said: the host, and what is wrong.
+
+    Drivers put no password in it; clients of the API get none of it all the same.
+    """
+    try:
+        yield
+    except StoreUnavailable as error:
+        if not error.detail:
+            raise
+        raise StoreUnavailable(f"{error.message} ({error.detail})") from None
 
 
 async def _prepare(store: Store, data: Path, password_file: Path | None) -> FirstStart | None:
@@ -128,7 +144,7 @@ def reset(config: PlatformConfig, user: str = ADMIN) -> str:
     data = Path(config.data)
     if not data.is_dir() or not (config.database or _file(config).is_file()):
         raise UsageError(f"--data {config.data}: no platform is there; `modelcloud up` makes one")
-    with hold(data):
+    with hold(data), _cause_told():
         return asyncio.run(_reset(open_store(config), data, user))
 
 

@@ -45,7 +45,7 @@ class Workshop(NamedTuple):
 
 def needed(spec: GenerationSpec) -> bool:
     """Whether anything is to be done before a worker of this generation can be started."""
-    return spec.verify or bool(spec.requirements)
+    return spec.verify or bool(spec.requirements) or (spec.probe and bool(spec.python))
 
 
 class Preparation:

@@ -24,6 +24,8 @@ from modelcloud.types import State
 class Prepare(Message):
     """First message: check `snapshot` if `verify`, build what `requirements` ask for in `envs`.
 
+    `python`, where one is named, is checked to be one before that.
+
     With a confinement, reach no more than that.
     """
 
@@ -73,6 +75,10 @@ def main(control_fd: int) -> int:
             if task.confinement is not None:
                 confine(task.confinement)
             python = task.python
+            if python:
+                doing = "the interpreter cannot be checked"
+                environment.check_interpreter(python)
+                doing = "the artifact cannot be checked"
             if task.verify:
                 say(State.FETCHING)
                 verify(Path(task.snapshot))

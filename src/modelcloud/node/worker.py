@@ -347,7 +347,9 @@ class Worker:
             self.state = advance(self.state, step)
 
     def _fail(self, error: str) -> None:
-        self.error = error
+        # Users know the files by their places in the artifact, and have no business with ours.
+        snapshot = self.spec.snapshot
+        self.error = error.replace(f"{snapshot}/", "") if snapshot else error
         self._failed_at = self._around.clock()
         self._become(State.FAILED)
 

@@ -140,6 +140,13 @@ class Connection:
                 return
             asked["cursor"] = answer["next"]
 
+    def whole(self, path: str) -> list[Record]:
+        """The records of a list that comes as one page."""
+        answer = self.record("GET", path)
+        if not isinstance(answer.get("items"), list):
+            raise self._no_platform()
+        return list(answer["items"])
+
     def first(self, limit: int, path: str, query: Record) -> list[Record]:
         """The first records of a list, at most so many."""
         return list(islice(self.items(path, query, min(limit, PAGE)), limit))

@@ -25,7 +25,7 @@ class Deployments:
 
     def deployments(self, service: str) -> list[Record]:
         """What of a service is, or was, online."""
-        return list(self._api.items(f"/services/{part(service)}/deployments"))
+        return self._api.whole(f"/services/{part(service)}/deployments")
 
     def deployment(self, service: str, version: int) -> Record:
         """The deployment of a version."""

@@ -17,7 +17,7 @@ class Monitors:
 
     def monitors(self, service: str) -> list[Record]:
         """The monitors of a service, by name."""
-        return list(self._api.items(f"/services/{part(service)}/monitors"))
+        return self._api.whole(f"/services/{part(service)}/monitors")
 
     def monitor(self, service: str, name: str) -> Record:
         """One of them."""

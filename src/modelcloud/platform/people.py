@@ -161,6 +161,7 @@ class People:
 
         Args:
             limit: at most so many.
-            filters: `actor`, `action`, `kind`, `name`, `group`, `since`, `until`.
+            filters: `actor`, `action`, `kind`, `name`, `group`, `peer`, `outcome` (`ok`,
+                `refused`, `failed`), `since`, `until`.
         """
         return self._api.first(limit, "/audit", filters)

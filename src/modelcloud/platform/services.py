@@ -73,8 +73,7 @@ class Services:
 
     def uploads(self) -> list[Record]:
         """One's own uploads that are not registered yet, oldest first."""
-        answer = self._api.record("GET", "/uploads")
-        return list(answer["items"])
+        return self._api.whole("/uploads")
 
     def delete_upload(self, upload: str) -> None:
         """Forget an archive that is not to be registered after all."""

@@ -135,3 +135,10 @@ def test_the_base_is_the_interpreter_that_is_asked_for(tmp_path: Path) -> None:
         for p in (python, sys.executable)
     }
     assert len(prefixes) == 1
+
+
+@pytest.mark.parametrize("program", ["/bin/sh", "/bin/echo", "/bin/true", "/nowhere"])
+def test_what_is_no_python_is_refused_by_name(program: str) -> None:
+    environment.check_interpreter(sys.executable)
+    with pytest.raises(ModelLoadError, match=f"python: '{program}'"):
+        environment.check_interpreter(program)

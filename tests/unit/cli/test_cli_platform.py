@@ -244,13 +244,6 @@ def traffic(line: Line) -> None:
     assert line("label", "fib", "stable", "2") == "/predict/fib/stable leads to version 2\n"
     labels = line.json("label", "fib", "canary", "3")["labels"]
     assert labels == {"canary": 3, "new": 3, "stable": 2}
-    said = line("label", "fib", "canary", "--remove")
-    assert said == "/predict/fib/canary leads nowhere any more\n"
-    again = line.run("label", "fib", "canary", "--remove")
-    assert (again.status, "there are: new, stable" in again.err) == (1, True)
-    for wrong in (["label", "fib", "canary"], ["label", "fib", "canary", "3", "--remove"]):
-        assert "accepted: a VERSION, or --remove" in line.run(*wrong).err
-    assert line.json("label", "fib", "canary", "3")["labels"] == labels
     shown = line("service", "fib")
     assert ["address", "/predict/fib"] in rows(shown)
     assert "canary, new" in shown
@@ -419,6 +412,18 @@ def test_a_log_is_followed_as_text_and_as_json(
     shown.clear()
     assert line.run("logs", "talks", "1", "-f", "--json").status == 130
     assert [json.loads(text)["text"] for text in shown] == ["one", "\x1b[2Jtwo"]
+
+
+def test_a_label_is_removed_by_name(line: Line, tmp_path: Path) -> None:
+    line("register", model_folder(tmp_path / "m"), "-s", "named", "-g", "admin")
+    line("deploy", "named", "1", "--label", "stable")
+    line("label", "named", "canary", "1")
+    said = line("label", "named", "canary", "--remove")
+    assert said == "/predict/named/canary leads nowhere any more\n"
+    again = line.run("label", "named", "canary", "--remove")
+    assert (again.status, "there are: stable" in again.err) == (1, True)
+    for wrong in (["label", "named", "canary"], ["label", "named", "canary", "1", "--remove"]):
+        assert "accepted: a VERSION, or --remove" in line.run(*wrong).err
 
 
 def test_a_label_does_not_undo_what_another_changed_meanwhile(

@@ -33,7 +33,7 @@ FLAGS: list[tuple[list[str], str, Any]] = [
     (["--access-log"], "access_log", True),
     (["--dashboard"], "site", "modelcloud.dashboard.site"),
     (["--no-dashboard"], "site", ""),
-    (["--root", "/a", "--root", "/b"], "roots", ("/a", "/b")),
+    (["--root", "/usr", "--root", "/tmp"], "roots", ("/usr", "/tmp")),
     (["--allowed-host", "a", "--allowed-host", "b"], "allowed_hosts", ("a", "b")),
     (
         ["--trusted-proxy", "127.0.0.1", "--trusted-proxy", "10.0.0.0/8"],
@@ -190,3 +190,11 @@ def test_what_is_looked_for_is_what_the_extra_brings() -> None:
     assert {
         name.lower().replace("_", "-") for library in LIBRARIES for name in of[library]
     } == brings
+
+
+def test_a_root_that_is_not_there_is_refused_by_name(run: Run, node: Node, tmp_path: Path) -> None:
+    missing = tmp_path / "nowhere"
+    said = run("up", "--root", str(tmp_path), "--root", str(missing))
+    assert said.status == 2
+    assert f"--root {missing}: there is no such folder" in " ".join(said.err.split())
+    assert node.config is None

@@ -283,3 +283,14 @@ def test_a_copy_of_the_folder_is_refused_while_the_first_one_runs(
 
     asyncio.run(run())
     assert bootstrap.prepare(second) is None
+
+
+def test_a_database_that_cannot_be_reached_is_told_with_its_host_and_the_cause(
+    tmp_path: Path,
+) -> None:
+    url = "postgresql://ann:s3cret-word@127.0.0.1:1/platform"
+    with pytest.raises(StoreUnavailable) as refused:
+        bootstrap.prepare(PlatformConfig(data=str(tmp_path), database=url))
+    assert "127.0.0.1" in refused.value.message
+    assert "refused" in refused.value.message
+    assert "s3cret-word" not in refused.value.message

@@ -64,6 +64,8 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     kind: str | None = None
     name: str | None = None
     group: str | None = None
+    peer: str | None = None
+    outcome: str | None = None
     since: float | None = None
     until: float | None = None
 
@@ -148,6 +150,8 @@ def entries(tx: Session, actor: Actor, wanted: Filter, page: Page) -> Listing[En
         (AuditEntry.kind, wanted.kind),
         (AuditEntry.name, wanted.name),
         (AuditEntry.group, wanted.group),
+        (AuditEntry.peer, wanted.peer),
+        (AuditEntry.outcome, wanted.outcome),
     ):
         if value is not None:
             query = query.where(column == value)

@@ -6,6 +6,7 @@ Must never: offer a way to change it.
 from __future__ import annotations
 
 from functools import partial
+from typing import Literal
 
 from modelcloud.control.access import audit
 from modelcloud.control.access.audit import Entry, Filter
@@ -26,6 +27,8 @@ async def list_entries(
     kind: str | None = None,
     name: str | None = None,
     group: str | None = None,
+    peer: str | None = None,
+    outcome: Literal["ok", "refused", "failed"] | None = None,
     since: deps.TimeParam | None = None,
     until: deps.TimeParam | None = None,
 ) -> Listing[Entry]:
@@ -34,6 +37,7 @@ async def list_entries(
     Administrators see all of it; who manages a group sees what was done in it (`group`).
     """
     wanted = Filter(
-        actor=actor, action=action, kind=kind, name=name, group=group, since=since, until=until
-    )
+        actor=actor, action=action, kind=kind, name=name, group=group, peer=peer,
+        outcome=outcome, since=since, until=until,
+    )  # fmt: skip
     return await here.store.read(partial(audit.entries, actor=asks, wanted=wanted, page=page))

@@ -9,20 +9,25 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import datetime, timezone
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Depends, Header, HTTPException, Path, Query, Request, Response
 from fastapi.routing import APIRoute
 from pydantic import AllowInfNan, BeforeValidator, WithJsonSchema
 
+from modelcloud.codecs.native import check_names
 from modelcloud.control.access.auth import Auth
 from modelcloud.control.access.permissions import Actor
 from modelcloud.control.common.idempotency import Answer, InProgress, Once, fingerprint
 from modelcloud.control.common.paging import DEFAULT_LIMIT, MAX_LIMIT, Page
 from modelcloud.control.common.revisions import Expected, etag
 from modelcloud.control.state import PlatformState
-from modelcloud.errors import Unauthorized
+from modelcloud.control.web.problems import LONGEST_FIELD
+from modelcloud.errors import InvalidInput, Unauthorized, UnsupportedMedia, UsageError
+
+if TYPE_CHECKING:
+    from fastapi.dependencies.models import Dependant
 
 #: Where all routers stand.
 PREFIX = "/api/v1"
@@ -157,14 +162,17 @@ MOST_FIELDS = 100
 
 
 class _Request(Request):
-    """Reads JSON as RFC 8259 has it: no NaN, no depth without end."""
+    """Reads JSON as RFC 8259 has it: no NaN, no depth without end; and no name twice."""
 
     async def json(self) -> Any:
         body = await self.body()
         try:
             found = msgspec.json.decode(body)
+            check_names(body)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise HTTPException(400, f"body: not JSON: {error}") from None
+        except UsageError as error:
+            raise HTTPException(400, error.message) from None
         except RecursionError:
             raise HTTPException(400, "body: not JSON: nested too deeply") from None
         if isinstance(found, dict) and len(found) > MOST_FIELDS:
@@ -173,10 +181,37 @@ class _Request(Request):
 
 
 class _Route(APIRoute):
+    """Refuses what it does not know, in the query as in the body."""
+
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
+        known = _query_of(self.dependant)
+        takes_json = bool(self.dependant.body_params)
 
         async def handle_strictly(request: Request) -> Response:
-            return await handle(_Request(request.scope, request.receive))
+            for name in request.query_params:
+                if name not in known:
+                    raise InvalidInput(
+                        "query", repr(name[:LONGEST_FIELD]), ", ".join(sorted(known)) or "none"
+                    )
+            asked = _Request(request.scope, request.receive)
+            if takes_json and await asked.body():
+                _check_is_json(request.headers.get("content-type", ""))
+            return await handle(asked)
 
         return handle_strictly
+
+
+def _query_of(dependant: Dependant) -> frozenset[str]:
+    """The query parameters of an operation and of what it depends on."""
+    own = frozenset(field.alias for field in dependant.query_params)
+    return own.union(*map(_query_of, dependant.dependencies))
+
+
+def _check_is_json(content_type: str) -> None:
+    kind = content_type.partition(";")[0].strip().lower()
+    main, _, sub = kind.partition("/")
+    if main != "application" or not (sub == "json" or sub.endswith("+json")):
+        raise UnsupportedMedia(
+            f"content-type: got {kind[:60] or 'none'}; accepted: application/json"
+        )

@@ -9,8 +9,9 @@ from functools import partial
 from typing import Annotated
 
 from fastapi import Response
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from modelcloud.config import MIB
 from modelcloud.control.api import deps
 from modelcloud.control.api.deps import ActorDep, ExpectedDep, PageDep, PlatformDep
 from modelcloud.control.common.records import Body, Listing
@@ -22,7 +23,17 @@ router = deps.router("instance types")
 
 Text = Annotated[str, Field(max_length=2000)]
 Amount = Annotated[float, Field(ge=0, le=1e6)]
-Bytes = Annotated[int, Field(ge=0, le=2**60)]
+#: A Python that has loaded nothing takes about as much.
+LEAST_MEMORY = 16 * MIB
+
+
+def _enough(memory: int) -> int:
+    if 0 < memory < LEAST_MEMORY:
+        raise ValueError(f"accepted: {LEAST_MEMORY} bytes or more, or 0 for no limit")
+    return memory
+
+
+Bytes = Annotated[int, Field(ge=0, le=2**60), AfterValidator(_enough)]
 
 
 class NewInstanceType(Body):
@@ -54,12 +65,14 @@ async def list_instance_types(
 
 @router.post("/instance-types", status_code=201)
 async def create_instance_type(
-    body: NewInstanceType, here: PlatformDep, actor: ActorDep
+    body: NewInstanceType, here: PlatformDep, actor: ActorDep, response: Response
 ) -> InstanceTypeRecord:
     """Make one."""
-    return await here.store.transact(
+    record = await here.store.transact(
         partial(instance_types.create, actor=actor, **body.model_dump())
     )
+    deps.set_etag(response, record.revision)
+    return record
 
 
 @router.get("/instance-types/{name}")

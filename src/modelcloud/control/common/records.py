@@ -6,9 +6,17 @@ Must never: know a noun.
 from __future__ import annotations
 
 from datetime import datetime, timezone
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, PlainSerializer, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    PlainSerializer,
+    WithJsonSchema,
+    model_validator,
+)
+
+from modelcloud.errors import InvalidInput
 
 
 class Record(BaseModel):
@@ -20,10 +28,26 @@ class Record(BaseModel):
 class Body(BaseModel):
     """A JSON body that the API takes; a field it does not know is refused by name.
 
-    Strict: `"2"` is no number. Lists and objects become tuples and records as declared.
+    Strict: `"2"` is no number. Lists and objects become tuples and records as declared. No text has
+    a NUL in it, at any depth: not every database can keep one.
     """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_nul(cls, given: Any) -> Any:
+        waiting = [("", given)]
+        while waiting:
+            field, value = waiting.pop()
+            if isinstance(value, str) and "\0" in value:
+                raise InvalidInput(field or "body", "a text with a NUL", "texts without")
+            if isinstance(value, dict):
+                waiting += [(field or str(name), name) for name in value]
+                waiting += [(field or str(name), inner) for name, inner in value.items()]
+            elif isinstance(value, (list, tuple)):
+                waiting += [(field, inner) for inner in value]
+        return given
 
 
 Item = TypeVar("Item")

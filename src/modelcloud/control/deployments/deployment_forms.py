@@ -9,7 +9,7 @@ import re
 from typing import Annotated, Any, Literal
 
 import msgspec
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from modelcloud.control.common.records import Body
 from modelcloud.errors import InvalidInput
@@ -87,11 +87,25 @@ class RollbackBody(Body):
     strategy: Named | None = None
 
 
+#: A token of RFC 9110, 5.6.2: what headers and cookies are named by.
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+
 class StickyBody(Body):
     """What keeps a client at one version."""
 
     kind: Literal["header", "cookie", "body"]
     name: Annotated[str, Field(min_length=1, max_length=100)]
+
+    @model_validator(mode="after")
+    def _can_come(self) -> StickyBody:
+        if self.kind != "body" and not _TOKEN.fullmatch(self.name):
+            raise InvalidInput(
+                "sticky.name",
+                repr(self.name),
+                f"the name of a {self.kind}: letters, digits, - or _",
+            )
+        return self
 
 
 class TrafficBody(Body):

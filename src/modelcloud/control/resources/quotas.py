@@ -120,4 +120,6 @@ def set_quota(
 
 
 def _uses(amounts: Amounts) -> Uses:
-    return Uses(cpu=amounts.cpu, memory=amounts.memory, gpu=amounts.gpu, replicas=amounts.replicas)
+    # Tenths do not add up to tenths in binary.
+    cpu, gpu = round(amounts.cpu, 6), round(amounts.gpu, 6)
+    return Uses(cpu=cpu, memory=amounts.memory, gpu=gpu, replicas=amounts.replicas)

@@ -92,7 +92,7 @@ class Prober:
                     if number in observed.signatures:
                         return _checked(observed.signatures[number])
                     if number in observed.failures:
-                        raise _failed(observed.failures[number], spec.snapshot)
+                        raise _failed(observed.failures[number])
                     await changed.wait()
             finally:
                 forget()
@@ -116,10 +116,9 @@ def _checked(signature: dict[str, Any]) -> dict[str, Any]:
     return signature
 
 
-def _failed(reason: str, snapshot: str) -> UpdateFailed:
-    """The reason with places named as the user knows them."""
-    text = reason.replace(f"{snapshot}/", "")
+def _failed(reason: str) -> UpdateFailed:
+    """The reason, with the place that it names."""
     fields: dict[str, Any] = {}
-    if place := _PLACE.search(text):
+    if place := _PLACE.search(reason):
         fields = {"file": place["file"], "line": int(place["line"])}
-    return UpdateFailed(f"this cannot be served: {text}", **fields)
+    return UpdateFailed(f"this cannot be served: {reason}", **fields)

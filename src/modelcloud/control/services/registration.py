@@ -31,6 +31,7 @@ from modelcloud.control.services.version_forms import (
     RegisterBody,
     check_python,
     source_below,
+    with_main_split_off,
 )
 from modelcloud.control.services.versions import Proposal, VersionRecord
 from modelcloud.engines.base import Engine
@@ -165,6 +166,7 @@ class Registration:
                 (400), the actor may not (403), a name or number is taken (409), the archive is over
                 a limit (413), the model cannot be imported (422).
         """
+        asked = with_main_split_off(asked)
         with self._one_more():
             given = await self._checked(actor, service, asked)
             files = self._source(actor, asked)
@@ -211,6 +213,7 @@ class Registration:
 
         An environment that was built stays for when the version is registered.
         """
+        asked = with_main_split_off(asked)
         with self._one_more():
             given = await self._checked(actor, service, asked)
             files = self._source(actor, asked)._replace(

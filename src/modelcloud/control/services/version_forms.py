@@ -51,7 +51,8 @@ class RegisterBody(Body):
         group: of the service where that is new; the user's own when left out. It never moves a
             service that is there.
         upload: of an earlier `POST /uploads`.
-        path: of an archive, a folder or a main file below one of the server's roots.
+        path: of an archive, a folder or a main file, also as `FILE.py:NAME`, below one of the
+            server's roots.
         main: `path/file.py` or `path/file.py:function`, below the root of the files; the one
             model.py or backend.py when left out.
         version: its number; the next one when left out.
@@ -116,6 +117,21 @@ def check_python(python: str) -> None:
         raise InvalidInput(
             "python", repr(python[:200]), "the absolute path of an interpreter on the server"
         )
+
+
+def with_main_split_off(asked: RegisterBody) -> RegisterBody:
+    """The same, where `path` is `FILE.py:NAME` with the function as its main.
+
+    Raises:
+        InvalidInput: there is a `main` beside it.
+    """
+    place, _, name = (asked.path or "").rpartition(":")
+    if Path(place).suffix not in {".py", NOTEBOOK_SUFFIX}:
+        return asked
+    if asked.main:
+        accepted = "a path without it, or FILE.py:NAME and no main"
+        raise InvalidInput("path", f"a function, {name[:100]!r}, beside main", accepted)
+    return asked.model_copy(update={"path": place, "main": f"{Path(place).name}:{name}"})
 
 
 def source_below(path: str, roots: tuple[str, ...], data: str) -> tuple[Path, Path]:

@@ -98,19 +98,25 @@ class Gate:
             await self._app(scope, receive, send)
             return
         started = False
+        head = scope["method"] == "HEAD"
 
         async def send_safely(message: Message) -> None:
             nonlocal started
+            if head and started:
+                return  # it has ended, and a stream would not
             if message["type"] == "http.response.start":
                 started = True
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
             await send(message)
+            if head:
+                await send({"type": "http.response.body", "body": b""})
 
         try:
             scope.setdefault("state", {})["actor"] = await self._admit(scope)
-            await self._app(scope, self._limited(scope, receive), send_safely)
+            asked = {**scope, "method": "GET"} if head else scope
+            await self._app(asked, self._limited(scope, receive), send_safely)
         except Elsewhere as other:
             await RedirectResponse(other.address, 303)(scope, receive, send_safely)
         except ModelcloudError as error:

@@ -479,6 +479,15 @@ def test_a_worker_that_is_lost_for_good_shows_as_failed(platform: PlatformRig, a
     assert listed[0]["status"] == "Failed"
 
 
+def test_what_is_in_use_is_told_as_it_was_asked_for(platform: PlatformRig, ann: str) -> None:
+    root = platform.user("root", admin=True)
+    slim = {"name": "slim", "cpu": 0.4}
+    assert platform.call(root, "POST", "/instance-types", slim).status_code == 201
+    platform.deploy(ann, "m261", 1, instance_type="slim", replicas=3)
+    node = platform.call(ann, "GET", "/node").json()
+    assert node["in_use"]["cpu"] == node["groups"][0]["in_use"]["cpu"] == 1.2
+
+
 def test_a_scale_is_measured_by_what_is_on_its_way(platform: PlatformRig, ann: str) -> None:
     root = platform.user("root", admin=True)
     twice = {"name": "twice", "cpu": 2, "memory": 0, "gpu": 0}

@@ -66,6 +66,8 @@ def test_a_label_moves_in_one_step_and_the_rest_stays(platform: PlatformRig, ann
         ({"shadow": {"9": 0.5}}, "versions 1, 2"),
         ({"shadow": {"1": 1.5}}, "shadow"),
         ({"sticky": {"kind": "moon", "name": "x"}}, "sticky"),
+        ({"sticky": {"kind": "header", "name": "bad name"}}, "sticky.name"),
+        ({"sticky": {"kind": "cookie", "name": "a;b"}}, "sticky.name"),
     ],
 )
 def test_what_does_not_fit_changes_nothing(

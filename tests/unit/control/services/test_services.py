@@ -18,7 +18,11 @@ from modelcloud.control.reconcile.live import Live
 from modelcloud.control.reconcile.reconcilers import Reconcilers
 from modelcloud.control.services import artifacts, versions
 from modelcloud.control.services.registration import Registration
-from modelcloud.control.services.version_forms import RegisterBody, source_below
+from modelcloud.control.services.version_forms import (
+    RegisterBody,
+    source_below,
+    with_main_split_off,
+)
 from modelcloud.control.services.versions import Proposal
 from modelcloud.errors import Conflict, InvalidInput
 from modelcloud.store.tables import Artifact, Deployment, Group, Label, Service, User, Version
@@ -434,3 +438,25 @@ def test_a_source_does_not_hold_the_platforms_own_data_nor_lie_in_it(tmp_path: P
             source_below(str(path), roots, str(data))
     for name in ("model.tar.gz", "beside"):
         assert source_below(str(tmp_path / name), roots, str(data))[0] == tmp_path / name
+
+
+@pytest.mark.parametrize(
+    ("path", "place", "main"),
+    [
+        ("/m/model.py:double", "/m/model.py", "model.py:double"),
+        ("/m/a:b.py:f", "/m/a:b.py", "a:b.py:f"),
+        ("/m/model.py", "/m/model.py", ""),
+        ("/m/a:b", "/m/a:b", ""),
+        ("/m/model.tar:x", "/m/model.tar:x", ""),
+    ],
+)
+def test_a_path_may_name_the_function_in_its_main_file(path: str, place: str, main: str) -> None:
+    asked = with_main_split_off(RegisterBody.model_validate({"path": path}))
+    assert (asked.path, asked.main) == (place, main)
+
+
+def test_a_function_in_the_path_and_a_main_beside_it_are_one_too_many() -> None:
+    with pytest.raises(InvalidInput, match="beside main"):
+        with_main_split_off(
+            RegisterBody.model_validate({"path": "/m/model.py:f", "main": "other.py"})
+        )

@@ -140,7 +140,20 @@ def test_13_a_form_cannot_pass_for_json(rig: ControlRig, kind: str) -> None:
     body = json.dumps({"user": "admin", "password": PASSWORD}).encode()
     rig.user("admin", admin=True)
     answer = rig.call(None, "POST", "/session", content=body, headers={"content-type": kind})
+    assert answer.status_code == 415
+    told = f"content-type: got {kind or 'none'}; accepted: application/json"
+    assert answer.json()["detail"] == told
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"name": "a", "name": "b"}', b'{"name": "a", "x": [{"k": 1, "\\u006b": 2}]}']
+)
+def test_a_name_given_twice_is_refused_by_name(rig: ControlRig, body: bytes) -> None:
+    headers = {"content-type": "application/json"}
+    answer = rig.call(rig.user("ann"), "POST", "/groups", content=body, headers=headers)
     assert answer.status_code == 400
+    name = "name" if b"k" not in body else "k"
+    assert answer.json()["detail"] == f"{name}: given twice; accepted: each name once"
 
 
 # ---- 8: objects of others
@@ -377,3 +390,77 @@ def test_38_39_names_and_passwords_do_not_reach_the_log_as_they_came(
     assert "hunter2" not in caplog.text
     assert PASSWORD not in caplog.text
     assert "\x1b" not in caplog.text
+
+
+# ---- what is not known
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "accepted"),
+    [
+        ("/services?foo=1", "'foo'", "cursor, group, limit, q, state"),
+        ("/services/x/logs?since=1", "'since'", "after, before, follow, lines, q, replica"),
+        ("/audit?limit=1&Outcome=ok", "'Outcome'", "outcome"),
+        ("/session?a=1", "'a'", "none"),
+    ],
+)
+def test_a_query_parameter_that_is_not_known_is_refused_by_name(
+    rig: ControlRig, path: str, name: str, accepted: str
+) -> None:
+    answer = rig.call(rig.user("admin", admin=True), "GET", path)
+    assert answer.status_code == 400, answer.text
+    assert name in answer.json()["detail"]
+    assert accepted in answer.json()["detail"]
+
+
+def test_the_audit_log_is_asked_by_outcome_and_address(rig: ControlRig) -> None:
+    admin, ann = rig.user("admin", admin=True), rig.user("ann")
+    assert rig.call(ann, "GET", "/users").status_code == 403
+    assert rig.call(admin, "POST", "/groups", {"name": "team"}).is_success
+
+    def asked(query: str) -> set[str]:
+        found = rig.call(admin, "GET", f"/audit?{query}").json()["items"]
+        return {entry["outcome"] for entry in found}
+
+    assert asked("outcome=refused") == {"refused"}
+    assert asked("outcome=ok&peer=127.0.0.1") == {"ok"}
+    assert asked("peer=192.0.2.1") == set()
+    assert rig.call(admin, "GET", "/audit?outcome=fine").status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"name": "team", "description": "a\0b"}, "description"),
+        ({"name": "te\0am"}, "name"),
+        ({"name": "team", "des\0cription": ""}, "des\0cription"),
+    ],
+)
+def test_a_text_with_a_nul_is_refused_on_every_database(
+    rig: ControlRig, body: dict[str, str], field: str
+) -> None:
+    answer = rig.call(rig.user("ann"), "POST", "/groups", body)
+    assert answer.status_code == 400
+    assert answer.json()["detail"] == f"{field}: got a text with a NUL; accepted: texts without"
+    assert "error_id" not in answer.json()
+
+
+@pytest.mark.parametrize("memory", [1, (16 << 20) - 1])
+def test_an_instance_type_in_which_nothing_runs_is_refused(rig: ControlRig, memory: int) -> None:
+    admin = rig.user("admin", admin=True)
+    answer = rig.call(admin, "POST", "/instance-types", {"name": "tiny", "memory": memory})
+    assert answer.status_code == 400
+    assert "accepted: 16777216 bytes or more, or 0 for no limit" in answer.json()["detail"]
+    for enough in (0, 16 << 20):
+        made = rig.call(admin, "POST", "/instance-types", {"name": f"t{enough}", "memory": enough})
+        assert (made.status_code, made.headers["etag"]) == (201, '"1"')
+
+
+def test_whoever_may_get_may_ask_for_the_head(rig: ControlRig) -> None:
+    ann = rig.user("ann")
+    for path in ("/groups", "/groups/ann", url("/healthz")):
+        whole, head = (rig.call(ann, method, path) for method in ("GET", "HEAD"))
+        assert (head.status_code, head.content) == (200, b"")
+        assert head.headers["content-length"] == whole.headers["content-length"]
+    assert rig.call(None, "HEAD", "/groups").status_code == 401
+    assert rig.call(ann, "HEAD", "/nothing").status_code == 404
