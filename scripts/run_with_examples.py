@@ -49,7 +49,9 @@ def main(arguments: list[str]) -> int:
                     threading.Thread(target=bring_online, args=arguments_, daemon=True).start()
                     password = ""
                 else:
-                    print("  Sign in: modelcloud login", api, "--user admin", flush=True)
+                    print(
+                        f"  Sign in at {api}, or: modelcloud login {api} --user admin", flush=True
+                    )
         return platform.wait()
 
 
@@ -66,7 +68,7 @@ def bring_online(api: str, predictions: str, password: str) -> None:
     except ModelcloudError as error:
         print(f"  The examples are not online: {error.message}", flush=True)
         return
-    print("", f"  Sign in: modelcloud login {api} --user admin", sep="\n")
+    print("", f"  Sign in at {api}, or: modelcloud login {api} --user admin", sep="\n")
     for service, (_, address, body) in SERVICES.items():
         print(f"  {service:<8} curl {predictions}/predict/{address} -d '{body}'")
     print(flush=True)

@@ -14,8 +14,10 @@ import pytest
 
 from modelcloud.artifacts.snapshot import verify
 from modelcloud.config import PlatformConfig
-from modelcloud.control.services.registration import Registration
+from modelcloud.control.services.registration import Preview, Registration
+from modelcloud.control.services.version_forms import RegisterBody
 from modelcloud.engines.local import LocalEngine
+from modelcloud.errors import InvalidInput, NotFound, UpdateFailed
 from modelcloud.store.store import Store
 from support.control import ControlRig, standing_of
 from support.markdown import ROOT
@@ -288,4 +290,42 @@ def test_a_model_that_hangs_when_imported_is_given_up(rig: Rig) -> None:
     registration._config = msgspec.structs.replace(registration._config, load_timeout_s=1.0)
     answer = rig.register({"model.py": "import time\ntime.sleep(600)\n"})
     assert answer.status_code in {422, 504}, "by the node, or by who waits for it"
+    assert rig.artifacts() == []
+
+
+def asked(**fields: Any) -> RegisterBody:
+    return RegisterBody.model_validate(fields)
+
+
+def preview(rig: Rig, body: RegisterBody, service: str = "greet") -> Preview:
+    """What a version of `ann`'s would be."""
+    actor = rig.run(rig.app.state.auth.actor(rig.ann, ""))
+    registration = rig.app.state.platform.part(Registration)
+    found: Preview = rig.run(registration.preview(actor, service, body))
+    return found
+
+
+def test_what_a_version_would_be_is_told_and_nothing_is_kept(rig: Rig) -> None:
+    files = {"model.py": GREET, "metrics.json": '{"auc": 0.9}', "history.csv": "step,loss\n1,2\n"}
+    upload = rig.upload(packed(files))["upload"]
+    found = preview(rig, asked(upload=upload, options={"times": 2}))
+    assert found.main == "model.py"
+    assert [one["name"] for one in found.signature["commands"]] == ["greet"]
+    assert (found.metrics, found.curves) == ({"auc": 0.9}, ["loss"])
+    assert rig.call(rig.ann, "GET", "/services/greet").status_code == 404
+    assert rig.artifacts() == []
+    registered = rig.call(
+        rig.ann, "POST", "/services/greet/versions", {"upload": upload, "options": {"times": 2}}
+    )
+    assert registered.status_code == 201, "the upload is still there to be registered"
+
+
+def test_what_would_be_refused_is_refused_beforehand(rig: Rig) -> None:
+    upload = rig.upload(packed({"model.py": "import astrology\n"}))["upload"]
+    with pytest.raises(UpdateFailed, match="astrology"):
+        preview(rig, asked(upload=upload))
+    with pytest.raises(InvalidInput, match="letters"):
+        preview(rig, asked(upload=upload), service="no name")
+    with pytest.raises(NotFound):
+        preview(rig, asked(upload=upload, group="elsewhere"))
     assert rig.artifacts() == []

@@ -62,6 +62,7 @@ def make_pages(state: PlatformState, auth: Auth) -> FastAPI:
 
     ui.add_head_html(f'<link rel="stylesheet" href="{files.address("page.css")}">', shared=True)
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    nicegui_app.config.quasar_config["loadingBar"]["skipHijack"] = True  # pages say what is busy
     nicegui_app.config.socket_io_js_transports = ["websocket"]
     core.sio.eio.cors_allowed_origins = None  # the gate compares the origin with the host
     ui.run_with(

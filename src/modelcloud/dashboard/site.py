@@ -55,6 +55,7 @@ class Dashboard:
         self._pages: ASGIApp | None = None
         self._loading = asyncio.Lock()
         self._life = contextlib.AsyncExitStack()
+        self._early: asyncio.Task[ASGIApp] | None = None
         self._open: Counter[int] = Counter()
         doors = Doors(state, auth)
         self._plain = Starlette(
@@ -74,6 +75,8 @@ class Dashboard:
         """Answer one connection."""
         path = scope["path"]
         if scope["type"] == "http" and (path in self._plain_paths or path.startswith(files.PREFIX)):
+            if path == browser.SIGN_IN:  # whoever signs in opens a page next
+                self._load_soon()
             await self._plain(scope, receive, send)
         elif scope["type"] == "websocket":
             await self._socket(scope, receive, send)
@@ -85,7 +88,14 @@ class Dashboard:
 
     async def stop(self) -> None:
         """End the pages."""
+        if self._early is not None:
+            self._early.cancel()
+            await asyncio.gather(self._early, return_exceptions=True)
         await self._life.aclose()
+
+    def _load_soon(self) -> None:
+        if self._pages is None and self._early is None:
+            self._early = asyncio.get_running_loop().create_task(self._loaded())
 
     async def _loaded(self) -> ASGIApp:
         """The pages; the first to ask has them imported, while others are answered."""

@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 _NAME = re.compile(r"[a-z][a-z_]{0,30}")
 #: Of the cookies with theme and language, which are no secret.
 _KEPT = "path=/; max-age=31536000; samesite=strict"
+#: Acts of one page that wait for their turn.
+MOST_ACTS = 20
 THEMES = ("auto", "light", "dark")
 #: Toasts at a time; and how long one that is no error stays.
 _MOST_SAID, _SAID_S = 4, 6.0
@@ -65,6 +67,7 @@ class Tab:
         self._view: View = Nowhere(self, {}, {})
         self._following: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()
+        self._acts = 0
 
     # ---- life
 
@@ -202,6 +205,16 @@ class Tab:
         name, args, fields = told.get("do"), told.get("args"), told.get("fields")
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             return
+        if self._acts >= MOST_ACTS:
+            self.say(self.words("Too much at a time; wait for what is under way"))
+            return
+        self._acts += 1
+        try:
+            await self._do(name, args, fields)
+        finally:
+            self._acts -= 1
+
+    async def _do(self, name: str, args: Any, fields: Any) -> None:
         act = Act(
             args if isinstance(args, dict) else {}, fields if isinstance(fields, dict) else {}
         )

@@ -5,8 +5,7 @@ Must never: begin anything but by the functions that answer the API.
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from modelcloud.control.api import deployments, instance_types, versions
 from modelcloud.control.common.paging import MAX_LIMIT, Page
@@ -19,25 +18,14 @@ from modelcloud.control.deployments.deployment_forms import (
 )
 from modelcloud.control.deployments.deployment_states import Status, Wanted
 from modelcloud.control.deployments.deployments import DeploymentRecord
-from modelcloud.control.resources.instance_types import InstanceTypeRecord
 from modelcloud.dashboard import addresses
 from modelcloud.dashboard.markup import element
-from modelcloud.dashboard.parts.basic import size
+from modelcloud.dashboard.parts.deploy_form import deploy_fields, strategies, strategy_from
 from modelcloud.dashboard.parts.forms import Field, Form
 from modelcloud.dashboard.parts.signature import fields_of, values_of
 from modelcloud.dashboard.view import Act, View
 from modelcloud.errors import InvalidInput
-from modelcloud.types import DispatchPolicy, Strategy, StrategySpec
 
-if TYPE_CHECKING:
-    from modelcloud.dashboard.words import Words
-
-_STRATEGY_WORDS = (
-    "All at once, when all new ones are ready (blue_green)",
-    "One after the other (rolling)",
-    "Stop, then start (recreate)",
-    "Step by step, watched (canary)",
-)
 _OPTION = "option."
 
 
@@ -84,95 +72,12 @@ class Deploying(View):
             version=int(wanted) if wanted.isdecimal() else 0,
         )
         serving = [one for one in self.deployments if one.status is Status.SERVING]
-        modes = [("new", t("As one more version"))]
-        modes += [
-            (str(one.version), t("In place of version {version}", version=one.version))
-            for one in serving
-        ]
         mode = str(given.get("mode") or "new")
         replaced = next((one for one in serving if str(one.version) == mode), None)
-        strategy = str(
-            given.get("strategy") or (replaced.strategy["name"] if replaced else "blue_green")
-        )
-        replicas = given.get("replicas") or (replaced.replicas if replaced else 1)
-        chosen = given.get("instance_type") or (replaced.instance_type if replaced else None)
         options = {**version.options, **(replaced.options if replaced else {})}
         self._options = fields_of(t, version.signature.get("options", []), options, prefix=_OPTION)
         fields = [
-            Field(
-                name="version",
-                label=t("Version"),
-                kind="select",
-                value=wanted,
-                choices=[
-                    (
-                        str(one.version),
-                        f"{one.version}"
-                        + (f" · {one.description[:40]}" if one.description else ""),
-                    )
-                    for one in enabled
-                ],
-            ),
-            Field(name="mode", label=t("How"), kind="select", value=mode, choices=modes),
-            Field(
-                name="instance_type",
-                label=t("Instance type"),
-                kind="select",
-                value=chosen,
-                choices=[
-                    (one.name, f"{one.name} · {one.description or _resources(one)}")
-                    for one in types
-                ],
-            ),
-            Field(name="replicas", label=t("Replicas"), kind="integer", value=replicas),
-            Field(
-                name="strategy",
-                label=t("Strategy"),
-                kind="select",
-                value=strategy,
-                wide=replaced is not None,
-                choices=strategies(t),
-            )
-            if replaced
-            else None,
-            *(_canary_fields(t) if replaced and strategy == "canary" else []),
-            Field(
-                name="dispatch",
-                label=t("Requests go to"),
-                kind="select",
-                value="" if replaced else DispatchPolicy.LEAST_LOADED.value,
-                optional=True,
-                choices=[
-                    *([("", t("as before"))] if replaced else []),
-                    *(
-                        (policy.value, t(policy.value.replace("_", " ")))
-                        for policy in DispatchPolicy
-                        if policy is not DispatchPolicy.CONSISTENT_HASH
-                    ),
-                ],
-            ),
-            Field(
-                name="threads",
-                label=t("Calls at a time in a worker"),
-                kind="integer",
-                value=replaced.threads if replaced else 1,
-                optional=True,
-            ),
-            None
-            if replaced
-            else Field(
-                name="weight",
-                label=t("Weight"),
-                kind="number",
-                optional=True,
-                help=t("Of the requests that name no version; left empty, 0 beside others"),
-            ),
-            Field(
-                name="label",
-                label=t("Label"),
-                optional=True,
-                help=t("An address that leads to it, such as stable"),
-            ),
+            *deploy_fields(t, {**given, "version": wanted}, enabled, types, serving, replaced),
             *self._options,
         ]
         self.open(
@@ -180,7 +85,7 @@ class Deploying(View):
                 "deploy_now",
                 t("Deploy {name}", name=self.name),
                 t("Replace version {version}", version=mode) if replaced else t("Deploy"),
-                [one for one in fields if one is not None],
+                fields,
                 change="redo",
             )
         )
@@ -191,7 +96,7 @@ class Deploying(View):
         values = self.form.values(act.fields)
         mode = values.pop("mode")
         strategy = values.pop("strategy", None)
-        spec = _strategy(strategy, values)
+        spec = strategy_from(strategy, values)
         options = values_of(self._options, values, _OPTION)
         body = DeployBody(
             version=int(values.pop("version")),
@@ -365,74 +270,3 @@ class Deploying(View):
         self.form = None
         if accepted.rollout is not None:
             await self.tab.go(addresses.rollout(accepted.rollout.id))
-
-
-def strategies(t: Words) -> list[tuple[str, str]]:
-    """Strategies to choose from."""
-    return [
-        (strategy.value, t(label))
-        for strategy, label in zip(Strategy, _STRATEGY_WORDS, strict=True)
-    ]
-
-
-def _canary_fields(t: Words) -> list[Field]:
-    spec = StrategySpec()
-    steps = ", ".join(f"{step.percent:g}:{step.watch_s:g}" for step in spec.steps)
-    return [
-        Field(
-            name="steps",
-            label=t("Steps"),
-            value=steps,
-            wide=True,
-            help=t("percent:seconds of watching, one after the other"),
-        ),
-        Field(
-            name="max_error_rate",
-            label=t("Most errors (0 to 1)"),
-            kind="number",
-            value=spec.max_error_rate,
-        ),
-        Field(
-            name="max_p99_ms",
-            label=t("Most p99 in ms (0: any)"),
-            kind="number",
-            value=spec.max_p99_ms,
-        ),
-        Field(
-            name="min_requests",
-            label=t("Judged from so many answers on"),
-            kind="integer",
-            value=spec.min_requests,
-        ),
-    ]
-
-
-def _strategy(name: str | None, values: dict[str, Any]) -> Any:
-    """The strategy with its numbers, which are taken out of `values`."""
-    numbers = {
-        key: values.pop(key)
-        for key in ("max_error_rate", "max_p99_ms", "min_requests")
-        if key in values
-    }
-    steps = values.pop("steps", None)
-    if name != "canary" or steps is None:
-        return name
-    found = []
-    for step in str(steps).split(","):
-        percent, _, watch = step.strip().partition(":")
-        try:
-            found.append({"percent": float(percent), "watch_s": float(watch or 60)})
-        except ValueError:
-            raise InvalidInput(
-                "steps", json.dumps(step.strip()), "percent:seconds, such as 5:60, 50:60"
-            ) from None
-    return {"name": name, "steps": found, **numbers}
-
-
-def _resources(one: InstanceTypeRecord) -> str:
-    parts = [
-        f"{one.cpu:g} CPU" if one.cpu else "",
-        size(one.memory) if one.memory else "",
-        f"{one.gpu:g} GPU" if one.gpu else "",
-    ]
-    return ", ".join(part for part in parts if part) or "unlimited"

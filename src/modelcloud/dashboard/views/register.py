@@ -28,6 +28,7 @@ from modelcloud.dashboard.parts.basic import (
     panel,
 )
 from modelcloud.dashboard.parts.forms import Field, Form, control
+from modelcloud.dashboard.parts.register_form import more_fields, version_fields
 from modelcloud.dashboard.parts.signature import commands_list, options_table
 from modelcloud.dashboard.rights import Rights
 from modelcloud.dashboard.view import Act, View, problems_of
@@ -94,105 +95,17 @@ class Register(View):
         )
 
     def _fields(self) -> list[Field]:
-        t = self.t
         own = self.tab.actor.name if self.tab.actor.name in self.groups else self.groups[0]
-        existing = self.query.get("service")
-        fields = [
-            Field(
-                name="service",
-                label=t("Service name"),
-                value=self.given.get("service"),
-                focus=not existing,
-                help=t("Letters, digits, _ and -; it is part of the address"),
-            ),
-            Field(
-                name="group",
-                label=t("Group"),
-                kind="select",
-                optional=True,
-                value=self.given.get("group") or ("" if existing else own),
-                choices=[
-                    *([("", t("that of the service"))] if existing else []),
-                    *((name, name) for name in self.groups),
-                ],
-            ),
-            Field(
-                name="version",
-                label=t("Version"),
-                kind="integer",
-                optional=True,
-                help=t("Left empty: the next number"),
-            ),
-            Field(
-                name="main",
-                label=t("Main file"),
-                optional=True,
-                placeholder="model.py",
-                help=t(
-                    "Left empty: the one model.py or backend.py; file.py:NAME for one thing of it"
-                ),
-            ),
-        ]
-        if self.source == _PATH:
-            fields.append(
-                Field(
-                    name="path",
-                    label=t("Model folder on the server"),
-                    wide=True,
-                    placeholder=self.roots[0] if self.roots else "",
-                    help=t("Below {roots}", roots=", ".join(self.roots)),
-                )
-            )
-        return fields
-
-    def _more_fields(self) -> list[Field]:
-        t = self.t
-        return [
-            Field(
-                name="description", label=t("Description"), kind="area", optional=True, wide=True
-            ),
-            Field(
-                name="options",
-                label=t("Options"),
-                kind="json",
-                optional=True,
-                placeholder='{"model": "big"}',
-                help=t("Values for setup, over the defaults of the code"),
-            ),
-            Field(
-                name="metrics",
-                label=t("Metrics"),
-                kind="json",
-                optional=True,
-                placeholder='{"auc": 0.98}',
-                help=t("Left empty: those of metrics.json"),
-            ),
-            Field(
-                name="requirements",
-                label=t("Requirements"),
-                kind="area",
-                optional=True,
-                placeholder="numpy==2.2.6",
-                help=t("Left empty: those of requirements.txt. It gets an environment of its own"),
-            ),
-            Field(
-                name="port",
-                label=t("Port of the service"),
-                kind="integer",
-                optional=True,
-                help=t("Fills ${port} in the main file. Left empty: the platform's"),
-            ),
-            Field(
-                name="enabled", label=t("It may be deployed"), kind="check", value=True, wide=True
-            ),
-        ]
+        roots = self.roots if self.source == _PATH else ()
+        existing = self.query.get("service", "")
+        return version_fields(self.t, self.given, self.groups, own, existing, roots)
 
     def _form(self) -> Markup:
         t = self.t
         loose = [
             text
             for name, text in self.errors.items()
-            if name not in {one.name for one in [*self._fields(), *self._more_fields()]}
+            if name not in {one.name for one in [*self._fields(), *more_fields(self.t)]}
         ]
         sources = [(_UPLOAD, t("Upload an archive"))]
         if self.roots:
@@ -230,7 +143,7 @@ class Register(View):
                 t("More"),
                 element(
                     "div",
-                    *(control(one, self.errors.get(one.name, "")) for one in self._more_fields()),
+                    *(control(one, self.errors.get(one.name, "")) for one in more_fields(self.t)),
                     class_="fields",
                 ),
             ),
@@ -334,7 +247,7 @@ class Register(View):
         )
 
     def _body(self, fields: Any) -> tuple[str, RegisterBody]:
-        form = Form("submit", "", "", [*self._fields(), *self._more_fields()])
+        form = Form("submit", "", "", [*self._fields(), *more_fields(self.t)])
         values = form.values(fields)
         service = values.pop("service")
         for name in ("options", "metrics"):

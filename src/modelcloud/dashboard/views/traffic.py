@@ -52,7 +52,7 @@ class Traffic(ServicePage):
                     element("i", style=f"width:{weights[number] / total * 100:.1f}%"),
                     class_="share",
                 ),
-                f"{weights[number] / total * 100:.3g} %",
+                f"{weights[number] / total * 100:.3g}\u00a0%",
                 t("{share} % copied", share=f"{self.traffic.shadow[number] * 100:g}")
                 if number in self.traffic.shadow
                 else None,
