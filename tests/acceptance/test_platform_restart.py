@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import socket
 import threading
@@ -15,11 +16,14 @@ import httpx
 import pytest
 
 from modelcloud.client import Unreachable
+from modelcloud.errors import Conflict, ModelcloudError
+from modelcloud.platform import Platform
 from support.load import load
 from support.marks import MARK, living
 from support.online import SERVICE, Online, lost, online, steady
-from support.server import wait_for
-from support.up import start_up
+from support.postgres import Postgres
+from support.server import DEADLINE_S, wait_for
+from support.up import start_up, up
 
 pytestmark = pytest.mark.xdist_group("acceptance")
 
@@ -260,3 +264,33 @@ def test_a_second_platform_on_the_same_folder_is_refused_and_the_first_goes_on(
     assert "in use by another `modelcloud up`" in refused.output
     assert lost(running.samples) == []
     site.settle()
+
+
+# ---- one platform, one database
+
+
+def test_a_copy_on_the_same_database_is_refused_and_a_control_plane_takes_it_up_again(
+    tmp_path: Path, postgres: Postgres
+) -> None:
+    database = "--database", postgres.url(postgres.create())
+    with up(tmp_path / "data", *database) as first:
+        first.kill_control()
+        wait_for("the control plane to write again", lambda: wrote(first.admin))
+        leftovers = shutil.ignore_patterns("modelcloud-*")
+        shutil.copytree(tmp_path / "data", tmp_path / "copy", ignore=leftovers)
+        copy = start_up(tmp_path / "copy", *database)
+        assert copy.process.wait(DEADLINE_S) == 1
+        assert "in use by another platform (modelcloud up, process" in copy.output
+        copy.client.close()
+    with up(tmp_path / "copy", *database) as second:
+        assert second.admin.services() == []
+
+
+def wrote(platform: Platform) -> bool:
+    try:
+        platform.create_group("written")
+    except Conflict:  # an earlier try did, and its answer was lost
+        return True
+    except ModelcloudError:
+        return False
+    return True
