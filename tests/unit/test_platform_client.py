@@ -64,6 +64,7 @@ def test_every_word_of_the_client_is_one_of_the_application(
         things(ann)
         versions(ann, tmp_path)
         deployments(ann)
+        monitors(ann)
         deletions(ann)
         ann.sign_out()
         assert ann.token is None
@@ -162,6 +163,32 @@ def deployments(ann: Platform) -> None:
     lines.close()  # type: ignore[attr-defined]
     assert ann.metrics("fib", 2)["span_s"] == 10
     assert ann.metrics("fib", span=300)["span_s"] == 300
+
+
+def monitors(ann: Platform) -> None:
+    source: dict[str, Any] = {
+        "type": "general", "general_host": "http://127.0.0.1:9", "remote_path": "/",
+        "remote_model_name": "m.tar", "remote_donefile_name": "done",
+        "deploy": {"instance_type": "small"},
+    }  # fmt: skip
+    made = ann.create_monitor("fib", "daily", paused=True, idempotency_key="m", **source)
+    assert ann.monitor("fib", "daily")["place"] == made["place"] == "http://127.0.0.1:9/"
+    assert [one["name"] for one in ann.monitors("fib")] == ["daily"]
+    for tested in (ann.test_monitor("fib", "daily"), ann.test_monitor("fib", **source)):
+        assert tested["ok"] is False
+        assert "not public" in tested["error"]
+    edited = ann.edit_monitor("fib", "daily", revision=made["revision"], keep=5, interval=3600.0)
+    assert edited["settings"]["keep"] == 5
+    assert ann.resume_monitor("fib", "daily")["paused"] is False
+    assert ann.run_monitor("fib", "daily")["name"] == "daily"
+    end = time.monotonic() + 20.0
+    while not (events := ann.monitor_events("fib", "daily")):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    assert events[0]["outcome"] == "failed"
+    assert ann.pause_monitor("fib", "daily")["activity"] == "paused"
+    ann.delete_monitor("fib", "daily")
+    assert ann.monitors("fib") == []
 
 
 def deletions(ann: Platform) -> None:

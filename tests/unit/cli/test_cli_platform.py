@@ -93,6 +93,7 @@ def test_every_command_does_what_it_says(
     services(line, server, tmp_path)
     deployments(line)
     traffic(line)
+    monitors(line, tmp_path)
     observed(line, server)
     deletions(line)
     assert line("logout") == "signed out\n"
@@ -173,6 +174,11 @@ def instance(line: Line) -> None:
 
 
 def services(line: Line, server: PlatformServer, folder: Path) -> None:
+    assert line("create-service", "empty") == "service empty made in group admin\n"
+    made = line.json("create-service", "bare", "--group", "team", "--description", "d")
+    assert (made["group"], made["description"]) == ("team", "d")
+    for name in ("empty", "bare"):
+        line("delete", name, "--yes")
     model = model_folder(folder / "model")
     (folder / "requirements.txt").write_text("# none\n")
     said = line("register", model, "-s", "fib", "-g", "team", "--description", "first")
@@ -250,6 +256,52 @@ def traffic(line: Line) -> None:
     assert len(line.json("service", "fib")["versions"]) == 3
     assert "2 Serving, 3 Serving" in line("services", "--state", "serving", "--group", "team")
     assert [one["name"] for one in line.json("services", "--search", "fi")] == ["fib"]
+
+
+def monitors(line: Line, folder: Path) -> None:
+    source = [
+        "--type", "ftp", "--remote_path", "/daily", "--ftp_host", "127.0.0.1", "--ftp_port", "9",
+        "--ftp_username", "ann", "--remote_model_name", "m.tar", "--remote_donefile_name", "done",
+    ]  # fmt: skip
+    (folder / "password").write_text("s3cret-word\n")
+    (folder / "golden.jsonl").write_text('{"inputs": {"n": 1}, "expected": 2}\n')
+    made = line(
+        "monitors", "create", "fib", "daily", *source, "--paused", "--ftp_password_file",
+        folder / "password", "--golden", folder / "golden.jsonl", "--keep", "3",
+        "--set", "description=by itself",
+    )  # fmt: skip
+    assert made == "monitor daily of fib watches ftp://127.0.0.1:9/daily\n"
+    shown = line.json("monitors", "show", "fib", "daily")
+    assert shown["secrets"] == ["ftp_password"]
+    assert shown["settings"]["golden"] == [{"inputs": {"n": 1}, "expected": 2}]
+    assert (shown["settings"]["keep"], shown["settings"]["description"]) == (3, "by itself")
+    assert "s3cret-word" not in line("monitors", "show", "fib", "daily")
+    assert line.json("monitors", "create", "fib", "nightly", *source, "--paused")["paused"] is True
+    assert [row[:3] for row in rows(line("monitors", "list", "fib"))] == [
+        ["daily", "ftp", "ftp://127.0.0.1:9/daily"], ["nightly", "ftp", "ftp://127.0.0.1:9/daily"],
+    ]  # fmt: skip
+    assert len(line.json("monitors", "list", "fib")) == 2
+    edited = "monitor daily of fib changed\n"
+    assert line("monitors", "edit", "fib", "daily", "--set", "interval=3600") == edited
+    changed = line.json("monitors", "edit", "fib", "daily", "--set", 'strategy="rolling"')
+    assert (changed["settings"]["interval"], changed["settings"]["strategy"]) == (3600, "rolling")
+    assert line("monitors", "resume", "fib", "daily") == "monitor daily of fib goes on\n"
+    assert line.json("monitors", "resume", "fib", "daily")["paused"] is False
+    assert line("monitors", "run", "fib", "daily") == "monitor daily of fib looks now\n"
+    assert line.json("monitors", "run", "fib", "daily")["name"] == "daily"
+    assert line("monitors", "pause", "fib", "daily") == "monitor daily of fib rests\n"
+    assert line.json("monitors", "pause", "fib", "daily")["activity"] == "paused"
+    tested = line.run("monitors", "test", "fib", "daily")
+    assert tested.status == 1
+    assert "not public" in tested.err
+    assert line.json("monitors", "test", "fib", "daily")["ok"] is False
+    history = line.json("monitors", "history", "fib", "daily")
+    assert [row[2:4] for row in rows(line("monitors", "history", "fib", "daily"))] == [
+        [one["outcome"], "-"] for one in history
+    ]
+    for name in ("daily", "nightly"):
+        said = line("monitors", "delete", "fib", name, "--yes")
+        assert said == f"monitor {name} of fib deleted\n"
 
 
 def observed(line: Line, server: PlatformServer) -> None:

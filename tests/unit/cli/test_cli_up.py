@@ -40,6 +40,12 @@ FLAGS: list[tuple[list[str], str, Any]] = [
         "trusted_proxies",
         ("127.0.0.1/32", "10.0.0.0/8"),
     ),
+    (
+        ["--allow-network", "10.1.0.0/16", "--allow-network", "::1"],
+        "networks",
+        ("10.1.0.0/16", "::1/128"),
+    ),
+    (["--hadoop-bin", "/bin/sh"], "hadoop_bin", "/bin/sh"),
     (["--cors", "https://app.test"], "cors", "https://app.test"),
     (["--tls-cert", "c", "--tls-key", "k"], "tls_cert", "c"),
     (["--tls-cert", "c", "--tls-key", "k"], "tls_key", "k"),

@@ -75,7 +75,7 @@ def listing(
     if page.after is not None:
         query = query.where(MonitorEvent.id < page.after)
     rows = tx.execute(query).all()
-    return page.cut(rows, lambda found: _record(*found.tuple()), lambda found: found[0].id)
+    return page.cut(rows, lambda row: _record(row[0], row[1], row[2]), lambda row: row[0].id)
 
 
 def add(
