@@ -163,12 +163,10 @@ def refused(place: Place, data: bytes) -> ModelcloudError:
     archive.write_bytes(data)
     upload = place.ann.upload(archive)["upload"]
     archive.unlink()
-    try:
-        with pytest.raises(ModelcloudError) as caught:
-            place.ann.register("evil", group="ann", upload=upload)
-    finally:
-        place.ann.delete_upload(upload)
+    with pytest.raises(ModelcloudError) as caught:
+        place.ann.register("evil", group="ann", upload=upload)
     assert caught.value.status in {400, 413, 415}
+    assert upload not in [one["upload"] for one in place.ann.uploads()], "it is left behind"
     assert str(place.up.data) not in caught.value.message
     assert "Traceback" not in caught.value.message
     return caught.value
@@ -307,8 +305,11 @@ def test_what_a_client_calls_its_file_is_of_no_consequence(
     place: Place, headers: tuple[str, ...]
 ) -> None:
     body = tar(MODEL)
-    answer = send(place, f"Content-Length: {len(body)}", *headers, body=body,
-                  path="/api/v1/uploads?filename=../evil&path=/tmp/evil")  # fmt: skip
+    named = send(place, f"Content-Length: {len(body)}", *headers, body=body,
+                 path="/api/v1/uploads?filename=../evil&path=/tmp/evil")  # fmt: skip
+    assert named.status == 400
+    assert left_in(place.up.data)["staging"] == []
+    answer = send(place, f"Content-Length: {len(body)}", *headers, body=body)
     assert answer.status == 201
     (name,) = left_in(place.up.data)["staging"]
     assert name == f"upload-{answer.json()['upload']}"
