@@ -211,7 +211,7 @@ class Loop:
             self.facts, target, rollout.strategy, self._clock(), rollout.shape
         )
         rollout.state = RolloutState.RUNNING
-        rollout.reason = ""
+        rollout.reason, rollout.share = "", 0.0
         rollout.source = self.facts.serving
         rollout.started_at = self._wall()
         self.history.changed(rollout)
