@@ -12,8 +12,8 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-async def within(awaitable: Awaitable[T], seconds: float) -> T:
-    """What this gives, if it does so in time; else it is cancelled.
+async def within(awaitable: Awaitable[T], seconds: float | None) -> T:
+    """What this gives, if it does so in time (None: however long it takes); else it is cancelled.
 
     `asyncio.wait_for` of Python 3.10 and 3.11 drops a cancellation that comes together with the
     answer, so that what should end goes on.

@@ -28,6 +28,7 @@ from modelcloud.dashboard.watch import Watcher
 from modelcloud.dashboard.words import COOKIE as LANGUAGE
 from modelcloud.dashboard.words import Words
 from modelcloud.errors import ModelcloudError, NotFound, Unauthorized
+from modelcloud.waiting import within
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,7 +105,7 @@ class Tab:
                     every_s = self._view.every_s
                     timeout = None if every_s is None else max(0.0, read_at + every_s - loop.time())
                     with contextlib.suppress(asyncio.TimeoutError):
-                        await asyncio.wait_for(changed(), 60.0 if timeout is None else timeout)
+                        await within(changed(), 60.0 if timeout is None else timeout)
                     read_at = loop.time()
                     await self.refresh()
         finally:

@@ -19,6 +19,7 @@ from modelcloud.control.deployments.rollouts import RolloutRecord
 from modelcloud.control.reconcile.reconcilers import Reconcilers
 from modelcloud.control.state import PlatformState
 from modelcloud.errors import ModelcloudError
+from modelcloud.waiting import within
 
 router = deps.router("rollouts")
 
@@ -81,7 +82,7 @@ async def _events(
             if now.finished:
                 return
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(changed(), max(0.0, check_at - loop.time()))
+                await within(changed(), max(0.0, check_at - loop.time()))
             if loop.time() >= check_at:
                 if not await follower.may_go_on(find):
                     return

@@ -15,6 +15,7 @@ from modelcloud.control.common.records import Listing
 from modelcloud.control.services.registration import Registration
 from modelcloud.control.services.uploads import UploadRecord
 from modelcloud.errors import UnsupportedMedia
+from modelcloud.waiting import within
 
 router = deps.router("uploads")
 
@@ -67,7 +68,7 @@ async def _patiently(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     start, size = monotonic(), 0
     while True:
         try:
-            chunk = await asyncio.wait_for(chunks.__anext__(), STALL_S)
+            chunk = await within(chunks.__anext__(), STALL_S)
         except StopAsyncIteration:
             return
         except asyncio.TimeoutError:

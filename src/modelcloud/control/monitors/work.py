@@ -45,6 +45,7 @@ from modelcloud.monitors.pull import Look, Pulled, pull
 from modelcloud.monitors.source import Patience
 from modelcloud.monitors.source_process import SourceProcess
 from modelcloud.monitors.watch import Watch, next_delay
+from modelcloud.waiting import within
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -295,7 +296,7 @@ class Work:
         else:
             self.next_look_at = None
         with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), seconds)
+            await within(self._wake.wait(), seconds)
         self._wake.clear()
 
     async def _failed(self, error: ModelcloudError | OSError) -> None:

@@ -30,6 +30,7 @@ from modelcloud.control.observe.metric_sums import (
 )
 from modelcloud.errors import DeadlineExceeded, ModelcloudError
 from modelcloud.store.tables import MetricPoint, Service
+from modelcloud.waiting import within
 
 if TYPE_CHECKING:
     from sqlalchemy import Row
@@ -126,7 +127,7 @@ class MetricsKeeper:
             DeadlineExceeded: they did not come in time.
         """
         try:
-            return await asyncio.wait_for(self._counters(), COUNTERS_S)
+            return await within(self._counters(), COUNTERS_S)
         except asyncio.TimeoutError:
             raise DeadlineExceeded(f"the counters did not come within {COUNTERS_S:g} s") from None
 

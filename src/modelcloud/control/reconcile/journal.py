@@ -23,6 +23,7 @@ from modelcloud.rollout import snapshot
 from modelcloud.rollout.journal import Kept
 from modelcloud.rollout.records import Rollout, RolloutState
 from modelcloud.store.tables import Deployment, Label, RolloutRow
+from modelcloud.waiting import within
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -110,7 +111,7 @@ class StoreJournal:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((key, done))
         try:
-            await asyncio.wait_for(done, timeout_s)
+            await within(done, timeout_s)
         except asyncio.TimeoutError:
             raise StoreUnavailable(
                 "The store does not take what is to be kept now; it is tried again."

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from modelcloud.engines.base import Engine
 from modelcloud.errors import DeadlineExceeded, UpdateFailed
 from modelcloud.types import Desired, GenerationSpec, GenerationWish, Observed
+from modelcloud.waiting import within
 
 if TYPE_CHECKING:
     from modelcloud.node.orders import WorkerLine
@@ -70,7 +71,7 @@ class Prober:
         spec = replace(spec, deployment=key, generation=1, probe=True)
         said = self._said[key] = []
         try:
-            return await asyncio.wait_for(self._ask(spec), deadline_s), said
+            return await within(self._ask(spec), deadline_s), said
         except asyncio.TimeoutError:
             raise DeadlineExceeded(
                 f"what the model offers was not known within {deadline_s:g} s"

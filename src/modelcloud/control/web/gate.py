@@ -26,6 +26,7 @@ from modelcloud.control.access.permissions import Actor
 from modelcloud.control.common.peers import HEADER, Proxies
 from modelcloud.control.web import browser, hosts, problems
 from modelcloud.errors import Forbidden, ModelcloudError, TooLarge, Unauthorized, UsageError
+from modelcloud.waiting import within
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -233,7 +234,7 @@ class Gate:
             if complete:  # what is awaited now is the end of the connection
                 return await receive()
             try:
-                message = await asyncio.wait_for(receive(), max(0.0, end - time.monotonic()))
+                message = await within(receive(), max(0.0, end - time.monotonic()))
             except asyncio.TimeoutError:
                 raise HTTPException(408, f"body: it did not come within {BODY_S:.0f} s") from None
             if message["type"] == "http.request":
