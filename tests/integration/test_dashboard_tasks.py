@@ -60,7 +60,7 @@ def test_a_model_is_registered_deployed_tried_updated_and_taken_back(
     # what is wrong is shown beside its field, and what was typed stays
     page.get_by_label("Service name").fill("no name")
     page.get_by_role("button", name="Check it").click()
-    expect(page.get_by_text("an archive").first).to_be_visible()
+    expect(page.get_by_role("alert").first).to_contain_text("accepted: an archive")
     send(page, "fib.zip", archive(EXAMPLES / "fib", model="import astrology\n"))
     expect(page.get_by_text("fib.zip is here")).to_be_visible()
     page.get_by_role("button", name="Check it").click()

@@ -160,11 +160,26 @@ def test_every_model_that_arrives_becomes_a_version_and_takes_the_place_of_the_l
     assert platform.admin.audit(kind="version", name=f"{service}/2")[0]["peer"] == "monitor daily"
 
 
-def test_no_credential_of_a_monitor_shows_anywhere(platform: Up) -> None:
-    """After the test above, which uses one of each kind."""
-    assert any(platform.admin.monitor(f"by-{kind}", "daily")["secrets"] for kind in ("ftp", "s3"))
+def test_no_credential_of_a_monitor_shows_anywhere(platform: Up, tmp_path: Path) -> None:
+    """Each is used first: the source says that there is no done-file, and not that it is closed."""
+    services = [f"secret-{kind}" for kind in ("ftp", "sftp", "s3")]
+    with contextlib.ExitStack() as stack:
+        for service in services:
+            (tmp_path / service).mkdir()
+            kind = service.removeprefix("secret-")
+            there = stack.enter_context(remote(kind, tmp_path / service))
+            watch(platform, service, fields_of(there))
+        for service in services:
+            assert "no done-file" in wait_for_event(platform, service, outcome="failed")["detail"]
+            assert platform.admin.monitor(service, "daily")["secrets"]
+        check_hidden(platform, services)
+
+
+def check_hidden(platform: Up, services: list[str]) -> None:
+    """No secret shows to whoever reads answers, processes or files."""
     shown = [platform.output, json.dumps(platform.admin.audit(limit=500))]
-    shown += [json.dumps(platform.admin.monitors(f"by-{kind}")) for kind in ("ftp", "s3", "sftp")]
+    shown += [json.dumps(platform.admin.monitors(service)) for service in services]
+    shown += [json.dumps(platform.admin.monitor_events(s, "daily")) for s in services]
     for pid in [platform.process.pid, *platform.children()]:
         with contextlib.suppress(OSError):
             shown.append(Path(f"/proc/{pid}/cmdline").read_text("latin-1"))
