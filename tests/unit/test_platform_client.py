@@ -213,6 +213,8 @@ def test_a_list_is_whole_however_many_pages_it_takes(
     assert len(there) == 4
     monkeypatch.setattr(connection, "PAGE", 3)
     assert admin.instance_types() == there
+    for number in range(7):
+        admin.create_group(f"listed-{number}")
     entries = admin.audit(limit=5)
     assert len(entries) == 5
     assert entries == admin.audit(limit=7)[:5]
