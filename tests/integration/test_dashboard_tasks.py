@@ -278,6 +278,7 @@ def test_a_token_is_made_shown_once_used_and_revoked(platform: Up, page: Page) -
     assert asked.json()["scope_level"] == "read"
     dialog.get_by_role("button", name="Done").click()
     expect(page.get_by_role("row", name=re.compile("shop"))).to_be_visible()
+    expect(page.locator("#new-token")).to_have_count(0)
     assert token not in page.content()
     page.get_by_role("button", name="Revoke: shop").click()
     expect(page.get_by_role("row", name=re.compile("shop"))).to_have_count(0)
