@@ -186,7 +186,10 @@ async def test_a_service_is_reached_at_its_own_port_as_long_as_it_wants_one() ->
         node.supervisor.route(with_port())
         await until_open(node, port, is_open=False)
         assert node.supervisor.refused_ports == {}
-        assert descriptors() == before
+        give_up = asyncio.get_running_loop().time() + support.PATIENCE_S
+        while descriptors() > before:  # of the connections that asked
+            assert asyncio.get_running_loop().time() < give_up, descriptors()
+            await asyncio.sleep(0.01)
 
 
 @on_a_loop

@@ -14,7 +14,7 @@ from modelcloud.node import sockets
 from modelcloud.types import DeploymentRoute, GenerationSpec, Routing, ServiceRouting
 from support import node as support
 from support.node import Node, candidate, ready, running, serving
-from support.processes import family
+from support.node_children import children, proc
 
 
 def real_node() -> AbstractAsyncContextManager[Node]:
@@ -150,7 +150,7 @@ def test_a_port_of_its_own_is_served_again_by_the_next_gateway(tmp_path: Path) -
             free.close()
             node.supervisor.route(by_version(sums_port=port))
             await until_it_answers(port)
-            (gateway,) = set(family(os.getpid())) - {os.getpid()} - sums.pids
+            (gateway,) = (pid for pid in children() if b"dataplane.gateway" in proc(pid, "cmdline"))
             os.kill(gateway, signal.SIGKILL)
             assert await answer(port, "/answer") == b'200 {"result":3}'
             assert await answer(node.port, "/sums/answer") == b'200 {"result":3}'
