@@ -23,7 +23,8 @@ EXAMPLES = ROOT / "examples"
 #: Screenshots are put here, where one is named.
 SHOTS = os.environ.get("MODELCLOUD_SCREENSHOTS", "")
 
-PLACES = {"service": "m261", "version": "1", "rollout": "1", "group": "scoring"}
+PLACES = {"service": "m261", "version": "1", "rollout": "1", "group": "scoring",
+          "monitor": "daily"}  # fmt: skip
 PAGES = sorted(path.format(**PLACES) for path in ROUTES)
 
 
@@ -47,6 +48,12 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
         for service in ("m261", "fib"):
             accepted = admin.deploy(service, 1, instance_type="small")
             admin.wait(accepted["rollout"]["id"])
+        (folder / "produced").mkdir()
+        admin.create_monitor(
+            "m261", "daily", type="local", remote_path=str(folder / "produced"),
+            remote_model_name="m261.tar.gz", remote_donefile_name="donefile",
+            deploy={"instance_type": "small"},
+        )  # fmt: skip
         admin.set_traffic("m261", labels={"stable": 1})
         for n in range(20):
             assert running.predict("fib", {"n": n % 9}).status_code == 200

@@ -174,6 +174,7 @@ def monitors(ann: Platform) -> None:
     made = ann.create_monitor("fib", "daily", paused=True, idempotency_key="m", **source)
     assert ann.monitor("fib", "daily")["place"] == made["place"] == "http://127.0.0.1:9/"
     assert [one["name"] for one in ann.monitors("fib")] == ["daily"]
+    assert [(one["service"], one["name"]) for one in ann.monitors()] == [("fib", "daily")]
     for tested in (ann.test_monitor("fib", "daily"), ann.test_monitor("fib", **source)):
         assert tested["ok"] is False
         assert "not public" in tested["error"]

@@ -18,6 +18,11 @@ def version(service_name: str, number: int) -> str:
     return f"{service(service_name)}/versions/{number}"
 
 
+def monitor(service_name: str, name: str) -> str:
+    """A monitor of a service."""
+    return f"{service(service_name)}/monitors/{quote(name, safe='')}"
+
+
 def rollout(number: int) -> str:
     """A rollout."""
     return f"/rollouts/{number}"

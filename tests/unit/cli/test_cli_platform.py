@@ -281,6 +281,10 @@ def monitors(line: Line, folder: Path) -> None:
         ["daily", "ftp", "ftp://127.0.0.1:9/daily"], ["nightly", "ftp", "ftp://127.0.0.1:9/daily"],
     ]  # fmt: skip
     assert len(line.json("monitors", "list", "fib")) == 2
+    assert [row[:2] for row in rows(line("monitors", "list"))] == [
+        ["fib", "daily"],
+        ["fib", "nightly"],
+    ]
     edited = "monitor daily of fib changed\n"
     assert line("monitors", "edit", "fib", "daily", "--set", "interval=3600") == edited
     changed = line.json("monitors", "edit", "fib", "daily", "--set", 'strategy="rolling"')

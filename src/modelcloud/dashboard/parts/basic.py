@@ -25,6 +25,10 @@ _TONES = {
     "stopped": "off",
     "draining": "off",
     "superseded": "off",
+    "registered": "ok",
+    "unchanged": "off",
+    "waiting": "ok",
+    "paused": "off",
     "rolled_back": "warn",
 }
 

@@ -15,6 +15,8 @@ from modelcloud.dashboard.parts.basic import alert, button
 from modelcloud.dashboard.words import Words
 from modelcloud.errors import InvalidInput
 
+#: Before the names of fields that are options of a model, which may be called as other fields are.
+OPTION = "option."
 #: Of a file that travels with a form; what `static/live.js` sends in place of a larger one.
 MAX_FILE, TOO_LARGE = 700_000, "too-large:"
 
@@ -25,7 +27,7 @@ class Field:
 
     Attributes:
         kind: text, password, number, integer, check, select, choice (a select of JSON values),
-            area, json, file, hidden or range.
+            area, json, file, time (a moment, as ISO 8601), hidden or range.
         choices: value and label of each, of a select.
         wide: over both columns.
         optional: left empty, it is not given.
@@ -160,6 +162,8 @@ def _control(one: Field, common: dict[str, Any]) -> Markup:
         return element("input", type="checkbox", checked=bool(one.value), **common)
     if one.kind == "file":
         return element("input", type="file", accept=one.accept or None, **common)
+    if one.kind == "time":
+        return element("input", type="datetime-local", data_at=_text(one) or None, **common)
     if one.kind == "range":
         shown = f"{common['id']}-value"
         return element(

@@ -125,6 +125,7 @@ TABLE: dict[str, tuple[Any, str]] = {
     "POST /api/v1/services/{service}/deployments/{version}/update": ({"options": {}}, MODIFY),
     "POST /api/v1/services/{service}/deployments/{version}/rollback": (None, MODIFY),
     "POST /api/v1/services/{service}/deployments/{version}/scale": ({"replicas": 2}, MODIFY),
+    "GET /api/v1/monitors": (None, ANYBODY),
     "GET /api/v1/services/{service}/monitors": (None, READ),
     "POST /api/v1/services/{service}/monitors": (MONITOR, MODIFY),
     "POST /api/v1/services/{service}/monitors/test": (MONITOR, MODIFY),
