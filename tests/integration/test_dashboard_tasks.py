@@ -73,13 +73,25 @@ def test_a_model_is_registered_deployed_tried_updated_and_taken_back(
     # the signature is shown before anything is kept
     send(page, "fib.zip", archive(EXAMPLES / "fib"))
     expect(page.get_by_text("fib.zip is here")).to_be_visible()
-    page.get_by_label("Options").fill('{"model": "big", "version": "0.0.1"}')
+    page.get_by_label("Options").fill('{"model": "small", "version": "0.0.1"}')
+    page.get_by_label("Training curves").fill('{"loss": "low"}')
+    page.get_by_role("button", name="Check it").click()
+    expect(page.locator("#field-curves-error")).to_contain_text("series by name")
+    page.get_by_label("Training curves").fill('{"loss": [0.9, 0.5, [3, 0.2]]}')
     page.get_by_role("button", name="Check it").click()
     expect(page.get_by_role("heading", name="Commands")).to_be_visible()
     expect(page.get_by_text("create a algolink model service demo")).to_be_visible()
     assert platform.admin.services() == []
+
+    # the options that the code declares have a field each, which begins as was asked for
+    expect(page.get_by_label("model", exact=True)).to_have_value("small")
+    page.get_by_label("model", exact=True).fill("big")
     page.get_by_role("button", name="Register", exact=True).click()
     expect(page.get_by_role("heading", name="fib version 1")).to_be_visible()
+    expect(page.get_by_label("Training curves by step").locator("canvas")).to_be_visible()
+    made = platform.admin.version("fib", 1)
+    assert made["options"] == {"model": "big", "version": "0.0.1"}
+    assert made["curves"] == ["loss"]
 
     # deploy, and follow the rollout: each worker a cell
     page.get_by_role("button", name="Deploy").click()
@@ -166,9 +178,25 @@ def test_versions_are_replaced_shared_out_stopped_and_deleted(platform: Up, page
     dialog = page.get_by_role("dialog")
     dialog.get_by_label("How").select_option("1")
     dialog.get_by_label("Strategy").select_option("rolling")
+    dialog.get_by_label("Most workers above the number").fill("-1")
+    dialog.get_by_label("Requests go to").select_option("consistent_hash")
+    dialog.get_by_label("By what").fill("cookie:user")
+    dialog.get_by_label("Seconds that the old one stays ready").fill("1.5")
+    dialog.get_by_role("button", name="Replace version 1").click()
+    wrong = dialog.locator("[role=alert]")
+    expect(wrong.first).to_be_visible()
+    dialog.get_by_label("Most workers above the number").fill("1")
+    dialog.get_by_label("Most workers below it").fill("0")
+    dialog.get_by_role("button", name="Replace version 1").click()
+    expect(dialog.locator("#field-dispatch-key-error")).to_contain_text("header:NAME")
+    dialog.get_by_label("By what").fill("header:x-user")
     dialog.get_by_role("button", name="Replace version 1").click()
     expect(page.locator(".badge").first).to_have_text("succeeded")
     expect(page.get_by_text("version 1 → 3")).to_be_visible()
+    replaced = admin.deployment("m261", 3)
+    assert (replaced["keep_warm_s"], replaced["dispatch"]["key"]) == (1.5, "header:x-user")
+    strategy = replaced["strategy"]
+    assert (strategy["max_surge"], strategy["max_unavailable"]) == (1, 0)
 
     # stop, start, take offline, delete by its name
     show(page, platform, "/services/m261")
@@ -184,6 +212,7 @@ def test_versions_are_replaced_shared_out_stopped_and_deleted(platform: Up, page
     page.get_by_label("Description").fill("Scores <b>accounts</b>")
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_text("Scores <b>accounts</b>").first).to_be_visible()
+    page.get_by_role("link", name="Delete", exact=True).click()
     page.get_by_role("button", name="Delete m261").click()
     dialog.get_by_label("Type the name of the service").fill("m26")
     dialog.get_by_role("button", name="Delete").click()
@@ -318,3 +347,12 @@ def test_administrators_manage_users_types_and_quotas(platform: Up, page: Page) 
     page.get_by_role("button", name="Filter").click()
     expect(page.get_by_role("row", name=re.compile("quotas.manage.*cpu 1.5"))).to_be_visible()
     expect(page.get_by_role("row", name=re.compile("session.create group"))).to_have_count(0)
+    page.get_by_label("Since").fill("2100-01-01T00:00")
+    page.get_by_role("button", name="Filter").click()
+    expect(page.get_by_text("No entry fits.")).to_be_visible()
+    page.get_by_label("Since").fill("")
+    page.get_by_label("Until").fill("2100-01-01T00:00")
+    page.get_by_role("button", name="Filter").click()
+    expect(page.get_by_role("row", name=re.compile("quotas.manage.*cpu 1.5"))).to_be_visible()
+    page.reload()
+    expect(page.get_by_label("Until")).to_have_value("2100-01-01T00:00")

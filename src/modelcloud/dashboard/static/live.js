@@ -115,6 +115,14 @@ function showTime(element) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+// A moment in a field, in the time of the browser.
+function fillTime(input) {
+  const at = new Date(input.dataset.at);
+  input.dataset.made = "1";
+  if (Number.isNaN(at.getTime())) return;
+  input.value = new Date(at - at.getTimezoneOffset() * 60000).toISOString().slice(0, 16);
+}
+
 async function copy(text) {
   if (navigator.clipboard && window.isSecureContext) return navigator.clipboard.writeText(text);
   const area = document.createElement("textarea");
@@ -144,6 +152,8 @@ async function fieldsOf(form) {
     } else if (control.type === "file") {
       const file = control.files[0];
       if (file) fields[control.name] = file.size > MOST ? `too-large:${file.size}` : await readFile(file);
+    } else if (control.type === "datetime-local" && control.value) {
+      fields[control.name] = new Date(control.value).toISOString();
     } else fields[control.name] = control.value;
   }
   return fields;
@@ -234,6 +244,7 @@ export default {
     dress(anew = false) {
       const root = this.$refs.root;
       root.querySelectorAll("time").forEach(showTime);
+      root.querySelectorAll("input[data-at]:not([data-made])").forEach(fillTime);
       for (const dialog of root.querySelectorAll("dialog:not([open])")) {
         dialog.showModal();
         (dialog.querySelector("[autofocus]") || dialog.querySelector("input, select, button"))?.focus();
