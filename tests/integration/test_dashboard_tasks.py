@@ -142,6 +142,50 @@ def test_a_model_is_registered_deployed_tried_updated_and_taken_back(
     assert platform.client.post(f"{platform.url}/fib/fib", json={"n": 7}).json() == {"result": 21}
 
 
+WEIGHS = """
+from pathlib import Path
+
+import modelcloud
+from modelcloud.data_types import file, number, text
+
+
+@modelcloud.setup()
+def setup(options):
+    return None
+
+
+@modelcloud.command("weigh", inputs={"name": text, "content": file}, outputs={"size": number})
+def weigh(model, inputs):
+    return {"size": Path(inputs["content"]).stat().st_size}
+"""
+
+
+def test_files_of_any_size_up_to_the_limit_of_a_request_are_tried(
+    platform: Up, page: Page, tmp_path: Path
+) -> None:
+    admin = platform.admin
+    folder = platform.data.parent / "scales"
+    folder.mkdir()
+    (folder / "model.py").write_text(WEIGHS, "utf-8")
+    admin.register("scales", path=str(folder), group="admin")
+    admin.wait(admin.deploy("scales", 1, instance_type="small")["rollout"]["id"])
+    sign_in(page, platform, at="/services/scales/try")
+    page.get_by_label("name").fill("a file")
+    large, too_large = tmp_path / "large.bin", tmp_path / "too-large.bin"
+    for file, size in ((large, 5_000_001), (too_large, 60_000_000)):
+        with file.open("wb") as writer:
+            writer.truncate(size)
+    page.get_by_label("content", exact=True).first.set_input_files(large)
+    page.get_by_role("button", name="Ask").click()
+    expect(page.locator("#answer")).to_contain_text("5000001")
+    expect(page.locator("#as-curl")).to_contain_text("base64,…")
+    page.get_by_label("content", exact=True).first.set_input_files(too_large)
+    page.get_by_role("button", name="Ask").click()
+    expect(page.locator("#field-in-content-error")).to_contain_text("a request of 80000")
+    assert [one for one in admin.uploads() if one["bytes"] > 1_000_000] == []
+    admin.delete_service("scales")
+
+
 def test_versions_are_replaced_shared_out_stopped_and_deleted(platform: Up, page: Page) -> None:
     admin = platform.admin
     source = platform.data.parent / "m261"

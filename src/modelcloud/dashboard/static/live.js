@@ -1,7 +1,7 @@
 // A region of a page: patches what the server has drawn into place and emits what is done there.
 // Must never: make markup of data; all markup comes from the server, which has escaped it.
 
-// Of a file that travels with a form.
+// Of a file that travels with what a form says; a larger one is sent by a request of its own.
 const MOST = 700000;
 const KEEP = new Set(["open", "data-made"]);
 
@@ -19,6 +19,7 @@ function patchAttributes(from, to) {
   }
   for (const { name, value } of to.attributes) {
     if (KEEP.has(name) && from.nodeName !== "SELECT") continue;
+    if (name === "hidden" && from.dataset.keep !== undefined) continue;
     if (from.getAttribute(name) !== value) from.setAttribute(name, value);
   }
   if (from.nodeName === "INPUT" && to.hasAttribute("data-force")) {
@@ -142,7 +143,49 @@ function readFile(file) {
   });
 }
 
-async function fieldsOf(form) {
+// Sends a file by its own request, of which the browser tells how far it is.
+function send(file, place) {
+  const bar = place?.querySelector("progress");
+  const says = place?.querySelector("[role=status]");
+  if (place) {
+    place.hidden = false;
+    bar.removeAttribute("value");
+    says.textContent = file.name;
+  }
+  return new Promise((resolve) => {
+    const request = new XMLHttpRequest();
+    request.open("POST", "/files/archive");
+    request.setRequestHeader("content-type", "application/octet-stream");
+    request.setRequestHeader("x-form-token", document.documentElement.dataset.form);
+    request.upload.onprogress = (seen) => {
+      if (!seen.lengthComputable || !place) return;
+      bar.max = seen.total;
+      bar.value = seen.loaded;
+      says.textContent = `${file.name} · ${Math.floor((100 * seen.loaded) / seen.total)} %`;
+    };
+    request.onloadend = () => {
+      if (place) place.hidden = true;
+      let answer = {};
+      try {
+        answer = JSON.parse(request.responseText);
+      } catch {
+        answer = { detail: request.status ? request.statusText : place?.dataset.lost };
+      }
+      resolve({ status: request.status, ...answer });
+    };
+    request.send(file);
+  });
+}
+
+// A file as a form tells it: its content, or that it is large, or where it was sent to.
+async function told(control, file, sends) {
+  if (file.size <= MOST) return readFile(file);
+  if (!sends) return `large:${file.size}:${file.type}`;
+  const answer = await send(file, document.getElementById(control.dataset.progress));
+  return answer.status === 201 ? `sent:${answer.upload}:${file.type}` : `lost:${answer.detail}`;
+}
+
+async function fieldsOf(form, sends = false) {
   const fields = {};
   for (const control of form.elements) {
     if (!control.name || control.disabled) continue;
@@ -151,7 +194,7 @@ async function fieldsOf(form) {
       if (control.checked) fields[control.name] = control.value;
     } else if (control.type === "file") {
       const file = control.files[0];
-      if (file) fields[control.name] = file.size > MOST ? `too-large:${file.size}` : await readFile(file);
+      if (file) fields[control.name] = await told(control, file, sends);
     } else if (control.type === "datetime-local" && control.value) {
       fields[control.name] = new Date(control.value).toISOString();
     } else fields[control.name] = control.value;
@@ -322,7 +365,8 @@ export default {
       event.preventDefault();
       const button = event.submitter || form.querySelector("[type=submit]");
       if (button) this.busy(button);
-      const fields = await fieldsOf(form);
+      clearTimeout(this.timers.get(form));
+      const fields = await fieldsOf(form, true);
       if (button?.name) fields[button.name] = button.value;
       this.act({ do: form.dataset.do, args: { ...form.dataset }, fields });
     },
@@ -373,36 +417,12 @@ export default {
       const step = event.key === "ArrowRight" ? 1 : tabs.length - 1;
       tabs[(tabs.indexOf(tab) + step) % tabs.length].focus();
     },
-    // An archive goes by its own request, of which the browser tells how far it is.
-    upload(control) {
+    async upload(control) {
       const file = control.files[0];
       const place = document.getElementById(control.dataset.upload);
       if (!file || !place) return;
-      const bar = place.querySelector("progress");
-      const says = place.querySelector("[role=status]");
-      place.hidden = false;
-      bar.removeAttribute("value");
-      const request = new XMLHttpRequest();
-      request.open("POST", "/files/archive");
-      request.setRequestHeader("content-type", "application/octet-stream");
-      request.setRequestHeader("x-form-token", document.documentElement.dataset.form);
-      request.upload.onprogress = (seen) => {
-        if (!seen.lengthComputable) return;
-        bar.max = seen.total;
-        bar.value = seen.loaded;
-        says.textContent = `${file.name} · ${Math.floor((100 * seen.loaded) / seen.total)} %`;
-      };
-      request.onloadend = () => {
-        let answer = {};
-        try {
-          answer = JSON.parse(request.responseText);
-        } catch {
-          answer = { detail: request.status ? request.statusText : place.dataset.lost };
-        }
-        this.act({ do: "uploaded", args: { name: file.name, status: request.status, ...answer } });
-      };
-      says.textContent = file.name;
-      request.send(file);
+      const answer = await send(file, place);
+      this.act({ do: "uploaded", args: { name: file.name, ...answer } });
     },
   },
 };
