@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from support.dashboard import show, sign_in
+from support.dashboard import picture, show, sign_in
 from support.monitored import Folder
 from support.served_folders import running
 from support.up import PASSWORD, Up, up
@@ -86,6 +86,8 @@ def test_a_monitor_is_made_and_each_version_that_arrives_shows_live(
         page.get_by_role("button", name="Test the connection").click()
         expect(page.get_by_text("The place answers, and both are there.")).to_be_visible()
         assert platform.admin.monitors("multiplier") == []
+        page.get_by_role("heading", name="New monitor").scroll_into_view_if_needed()
+        picture(page, "new-monitor")
         page.get_by_label("Instance type").select_option("small")
         page.get_by_role("button", name="Make the monitor").click()
 
@@ -111,6 +113,8 @@ def test_a_monitor_is_made_and_each_version_that_arrives_shows_live(
         expect(page.get_by_role("row", name=re.compile("registered 3 "))).to_contain_text(
             "succeeded"
         )
+        expect(page.locator(".title .badge")).to_have_text("waiting")
+        picture(page, "monitor")
         page.get_by_role("button", name="Pause").click()
         expect(page.locator(".title .badge")).to_have_text("paused")
         page.get_by_role("button", name="Resume").click()

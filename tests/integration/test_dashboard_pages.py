@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from modelcloud.dashboard.views.routes import ROUTES
-from support.dashboard import show, sign_in
+from support.dashboard import picture, show, sign_in
 from support.up import PASSWORD, Up, up
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("dashboard")]
@@ -20,8 +20,6 @@ pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("dashboard")]
 ROOT = Path(__file__).parents[2]
 AXE = ROOT / ".cache/axe/node_modules/axe-core/axe.min.js"
 EXAMPLES = ROOT / "examples"
-#: Screenshots are put here, where one is named.
-SHOTS = os.environ.get("MODELCLOUD_SCREENSHOTS", "")
 
 PLACES = {"service": "m261", "version": "1", "rollout": "1", "group": "scoring",
           "monitor": "daily"}  # fmt: skip
@@ -133,10 +131,8 @@ def test_a_page_is_drawn_without_an_error_and_is_accessible(
     if path == "/nowhere":
         wrong = [text for text in wrong if "404" not in text]
     assert wrong == []
-    if SHOTS:
-        name = path.strip("/").replace("/", "-") or "overview"
-        width = page.viewport_size["width"] if page.viewport_size else 0
-        page.screenshot(path=Path(SHOTS) / f"{name}-{width}.png")
+    width = page.viewport_size["width"] if page.viewport_size else 0
+    picture(page, f"{path.strip('/').replace('/', '-') or 'overview'}-{width}")
     page.close()
 
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Page, expect
 
-from support.dashboard import show, sign_in
+from support.dashboard import picture, show, sign_in
 from support.load import failures, load
 from support.server import wait_for
 from support.up import PASSWORD, Up, up
@@ -86,6 +86,8 @@ def test_a_model_is_registered_deployed_tried_updated_and_taken_back(
     # the options that the code declares have a field each, which begins as was asked for
     expect(page.get_by_label("model", exact=True)).to_have_value("small")
     page.get_by_label("model", exact=True).fill("big")
+    page.get_by_label("model", exact=True).evaluate("it => it.scrollIntoView({block: 'center'})")
+    picture(page, "checked")
     page.get_by_role("button", name="Register", exact=True).click()
     expect(page.get_by_role("heading", name="fib version 1")).to_be_visible()
     expect(page.get_by_label("Training curves by step").locator("canvas")).to_be_visible()
@@ -101,10 +103,12 @@ def test_a_model_is_registered_deployed_tried_updated_and_taken_back(
     expect(dialog.locator("#field-replicas-error")).to_contain_text("greater than or equal to 1")
     dialog.get_by_label("Replicas").fill("2")
     dialog.get_by_label("Instance type").select_option("small")
+    picture(page, "deploy")
     dialog.get_by_role("button", name="Deploy").click()
     expect(page.get_by_role("heading", name="Rollout #1")).to_be_visible()
     expect(page.locator(".badge").first).to_have_text("succeeded")
     expect(page.locator(".cell.new.serving")).to_have_count(2)
+    picture(page, "rollout")
 
     # try it: a form made of the schema, and who answered
     show(page, platform, "/services/fib/try")
@@ -116,6 +120,7 @@ def test_a_model_is_registered_deployed_tried_updated_and_taken_back(
     expect(page.locator("#answer")).to_contain_text('"result": 89')
     expect(page.get_by_text("generation 1")).to_be_visible()
     expect(page.locator("#as-curl")).to_contain_text("""fib/fib -d '{"n": 10}'""")
+    picture(page, "try-it")
     page.get_by_label("n", exact=True).fill("31")
     page.get_by_role("button", name="Ask").click()
     expect(page.locator("#answer")).to_contain_text("0 to 30")

@@ -37,6 +37,7 @@ _PATHS = {
     "door": "M13 4h6v16h-6M3 12h11M10 8l4 4-4 4",
     "key": "M4 11h16v10H4zM8 11V7a4 4 0 0 1 8 0v4",
     "warning": "M12 4L2.5 20h19zM12 10v5M12 17.5h.01",
+    "check": "M5 12.5l4.5 4.5L19 7.5",
     "docs": "M5 4h10l4 4v12H5zM9 13l-2 2 2 2M15 13l2 2-2 2",
     "chevron": "M9 6l6 6-6 6",
 }

@@ -64,13 +64,15 @@ class Audit(View):
         fields = [
             Field(name=name, label=label, value=self.query.get(name), optional=True)
             for name, label in labels.items()
-        ] + [
+        ]
+        times = [
             Field(name=name, label=label, kind="time", value=self.query.get(name), optional=True)
             for name, label in (("since", t("Since")), ("until", t("Until")))
         ]
         form = element(
             "form",
             element("div", *(control(field) for field in fields), class_="fields dense"),
+            element("div", *(control(field) for field in times), class_="fields times"),
             element("div", button(t("Filter"), symbol="search"), class_="form-end"),
             data_do="filter",
             data_change="filter",
