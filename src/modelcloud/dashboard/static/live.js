@@ -296,6 +296,11 @@ export default {
         list.dataset.made = "1";
         list.scrollTop = list.scrollHeight;
       }
+      for (const tab of root.querySelectorAll(".tabs a[aria-current]")) {
+        const tabs = tab.parentNode;
+        if (tabs.shown !== tab.href) tabs.scrollLeft = tab.offsetLeft - tabs.offsetLeft - 40;
+        tabs.shown = tab.href;
+      }
       this.draw(anew);
     },
     async draw(anew) {

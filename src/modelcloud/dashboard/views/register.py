@@ -109,8 +109,15 @@ class Register(View):
         existing = self.query.get("service", "")
         return version_fields(self.t, self.given, self.groups, own, existing, roots)
 
+    def _parts(self) -> list[tuple[str, list[Field]]]:
+        options = option_fields(self.t, self.declared, self.typed)
+        more = more_fields(self.t)
+        if self.declared:
+            return [(self.t("Setup options"), options), (self.t("More"), more)]
+        return [(self.t("More"), [*options, *more])]
+
     def _more(self) -> list[Field]:
-        return [*option_fields(self.t, self.declared, self.typed), *more_fields(self.t)]
+        return [field for _, fields in self._parts() for field in fields]
 
     def _names(self) -> list[str]:
         return [one.name for one in [*self._fields(), *self._more()]]
@@ -151,13 +158,16 @@ class Register(View):
                     class_="fields",
                 ),
             ),
-            panel(
-                t("More"),
-                element(
-                    "div",
-                    *(control(one, self.errors.get(one.name, "")) for one in self._more()),
-                    class_="fields",
-                ),
+            *(
+                panel(
+                    title,
+                    element(
+                        "div",
+                        *(control(one, self.errors.get(one.name, "")) for one in fields),
+                        class_="fields",
+                    ),
+                )
+                for title, fields in self._parts()
             ),
             element(
                 "div",
