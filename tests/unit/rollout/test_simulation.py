@@ -370,7 +370,7 @@ def test_other_options_reach_all_workers_or_none_whatever_refuses_dies_or_stalls
 def test_options_that_no_worker_dies_of_cost_no_worker(seed: int) -> None:
     async def scenario() -> None:
         history = History(seed, [BLUE_GREEN], replicas=3, light=True)
-        history.engine.refuse = lambda *_: False  # type: ignore[method-assign, assignment]
+        history.engine.refuse = lambda *_: False  # type: ignore[method-assign]
         first: set[int] = set()
         for _ in history.play():
             first = first or set(history.engine.workers())
