@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from modelcloud.errors import UsageError
 from modelcloud.sdk.blame import place_of, refused, user_code
 from modelcloud.sdk.contract import CallKind, Command, Signature
 from modelcloud.sdk.data_types import any as any_
@@ -28,8 +29,9 @@ class AlgoBackend:
     """A class of `_model_init` and `_model_inference`, as a Backend.
 
     Its answers are `{"status": 1, "result": …, "info": …}`, and `{"status": 0, "info": …}` when
-    the inference raised; a class with its own `async __call__(request)` writes them itself. One
-    with `reconfigure(config)` has the option `config`, a change of which it takes while it serves.
+    the inference raised; a class with its own `async __call__(request)` writes the former itself.
+    One with `reconfigure(config)` has the option `config`, a change of which it takes while it
+    serves.
 
     Args:
         algo: the class, made as `algo(model_path)`.
@@ -48,6 +50,15 @@ class AlgoBackend:
                 place_of(algo),
             )
         self._class, self._model_path, self._tracebacks = algo, model_path, tracebacks
+        self._reconfigures = hasattr(algo, "reconfigure")
+        if self._reconfigures and (
+            not takes(algo.reconfigure, 2) or inspect.iscoroutinefunction(algo.reconfigure)
+        ):
+            raise refused(
+                f"{algo.__name__}.reconfigure does not fit; accepted: reconfigure(self, config), "
+                "not async: it is called between two requests",
+                place_of(algo.reconfigure),
+            )
         self._algo: Any = None
         self._info = f"Result from {socket.gethostname()}"
         self._own_call = "__call__" in dir(algo)
@@ -63,9 +74,14 @@ class AlgoBackend:
     def signature(self) -> Signature:
         """The command `predict`, and the option `config` where it can be reconfigured."""
         options = {}
-        if hasattr(self._class, "reconfigure"):
+        if self._reconfigures:
             options[CONFIG] = any_(description="Handed to reconfigure(config).", default=None)
-        return Signature(runtime="algo_backend", options=options, commands=(self._command,))
+        return Signature(
+            runtime="algo_backend",
+            options=options,
+            commands=(self._command,),
+            light=frozenset(options),
+        )
 
     def load(self, options: dict[str, Any]) -> None:
         """Make the object, which loads the model, and configure it.
@@ -98,8 +114,7 @@ class AlgoBackend:
     def handler(self, command: str) -> Callable[[Any], Any]:
         """The object's own `__call__`, else its `_model_inference` with the answer around it."""
         if self._own_call:
-            own: Callable[[Any], Any] = self._algo.__call__
-            return own
+            return self._guarded(self._algo.__call__)
         if self._command.kind is CallKind.COROUTINE:
             return self._answer_async
         return self._answer
@@ -118,9 +133,32 @@ class AlgoBackend:
             return self._failed()
         return {"status": 1, "result": result, "info": self._info}
 
+    def _guarded(self, own: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """A class's own call, with an answer for what it lets escape but for a request's fault."""
+
+        def call(request: Any) -> Any:
+            try:
+                return own(request)
+            except UsageError:
+                raise
+            except Exception:
+                return self._failed()
+
+        async def call_async(request: Any) -> Any:
+            try:
+                return await own(request)
+            except UsageError:
+                raise
+            except Exception:
+                return self._failed()
+
+        guarded = {CallKind.VALUE: call, CallKind.COROUTINE: call_async}
+        return guarded.get(self._command.kind, own)
+
     def _failed(self) -> dict[str, Any]:
         trace, error_id = traceback.format_exc(), secrets.token_hex(6)
-        print(f"error {error_id} in _model_inference:\n{trace}", file=sys.stderr, flush=True)  # noqa: T201 — the worker's log
+        where = "__call__" if self._own_call else "_model_inference"
+        print(f"error {error_id} in {where}:\n{trace}", file=sys.stderr, flush=True)  # noqa: T201 — the worker's log
         told = trace if self._tracebacks else f"the model failed; the log has it under {error_id}"
         return {"status": 0, "info": f"{self._info}: {told}"}
 
@@ -128,9 +166,10 @@ class AlgoBackend:
         """Hand the changed `config` to the object.
 
         Raises:
-            NotImplementedError: the class has no `reconfigure`, or another option changed.
+            NotImplementedError: the class has no `reconfigure`, another option changed, or there is
+                to be no `config` any more: no call leads back to how the object was made.
         """
-        if set(config) != {CONFIG} or not hasattr(self._algo, "reconfigure"):
+        if not self._reconfigures or set(config) != {CONFIG} or config[CONFIG] is None:
             raise NotImplementedError
         self._algo.reconfigure(config[CONFIG])
 
