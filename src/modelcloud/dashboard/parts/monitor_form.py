@@ -320,7 +320,7 @@ def body_of(
             body["replaces"] = None
         case number:
             body["replaces"] = int(number)
-    secret = {name: given.pop(name) for name in [*given] if _is_secret(name)}
+    secret = {name: given.pop(name) for name in [*given] if is_secret(name)}
     body |= _secrets(kind, {k: v for k, v in secret.items() if v}, kept, forget=forget)
     body["storage_options"] = {}
     for name, value in given.items():
@@ -342,7 +342,8 @@ def body_of(
     return body
 
 
-def _is_secret(name: str) -> bool:
+def is_secret(name: str) -> bool:
+    """Whether a field is a credential."""
     return name.startswith(SECRET) or name in {"fs_ugi", "ftp_password"}
 
 

@@ -182,7 +182,7 @@ async function told(control, file, sends) {
   if (file.size <= MOST) return readFile(file);
   if (!sends) return `large:${file.size}:${file.type}`;
   const answer = await send(file, document.getElementById(control.dataset.progress));
-  return answer.status === 201 ? `sent:${answer.upload}:${file.type}` : `lost:${answer.detail}`;
+  return answer.status === 201 ? `sent:${answer.upload}:${file.type}` : `lost:${answer.detail ?? "what a broken connection left"}`;
 }
 
 async function fieldsOf(form, sends = false) {

@@ -214,7 +214,8 @@ class MonitorPage(ServicePage):
                 monitors.test_monitor, service=self.name, monitor=self.monitor.name
             )
         except ModelcloudError as error:
-            self.tab.say(error.message)
+            if self.tab.shows(self):
+                self.tab.say(error.message)
         finally:
             self.under_way = ""
             if self.tab.shows(self):

@@ -230,8 +230,9 @@ class NewMonitor(ServicePage):
                 self.tab.show()
 
     def _remember(self, fields: Any) -> None:
-        hidden = {one.name for one in self._fields() if one.kind == "password"}
-        self.given = {name: value for name, value in fields.items() if name not in hidden}
+        self.given = {
+            name: value for name, value in fields.items() if not monitor_form.is_secret(name)
+        }
 
     def _show_wrong(self, error: ModelcloudError | ValidationError) -> None:
         """Beside the fields, in words of a form rather than of the command line."""
