@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from enum import Enum
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -41,6 +42,13 @@ _access = partial(typer.Option, rich_help_panel="Access")
 _limit = partial(typer.Option, rich_help_panel="Limits")
 _limit_wait = partial(_limit, metavar="SECONDS", parser=parse.wait)
 _size = partial(_limit, metavar="BYTES", parser=parse.size)
+
+
+class Engine(str, Enum):
+    """Where workers run."""
+
+    LOCAL = "local"
+    RAY = "ray"
 
 
 Database = Annotated[
@@ -136,6 +144,16 @@ def up(
             help="Keep models from the platform's files and from other processes.",
         ),
     ] = DEFAULT.confine,
+    engine: Annotated[
+        Engine, _node(help="Where workers run: on this machine, or in a Ray cluster.")
+    ] = Engine.LOCAL,
+    ray_address: Annotated[
+        str,
+        _node(
+            metavar="ADDRESS",
+            help="With --engine ray: HOST:PORT of the cluster's head; auto: this machine's own.",
+        ),
+    ] = DEFAULT.ray_address,
     cpus: Annotated[
         float, _node(metavar="N", parser=parse.amount, help="For all workers; 0: those there are.")
     ] = DEFAULT.cpus,
@@ -190,6 +208,8 @@ def up(
         tls_key=tls_key,
         cors=cors,
         access_log=access_log,
+        engine=_engine(engine, ray_address),
+        ray_address=ray_address,
         cpus=cpus,
         memory=memory,
         gpus=gpus,
@@ -249,6 +269,17 @@ def _need_libraries(command: str) -> None:
             f"`modelcloud {command}` needs {', '.join(missing)}, not installed here; run: "
             "pip install 'modelcloud[platform]'"
         )
+
+
+def _engine(engine: Engine, ray_address: str) -> str:
+    if engine is Engine.RAY:
+        if find_spec("ray") is None:
+            raise UsageError(
+                "--engine ray needs ray, not installed here; run: pip install 'modelcloud[ray]'"
+            )
+    elif ray_address != DEFAULT.ray_address:
+        raise typer.BadParameter("--ray-address goes with --engine ray")
+    return engine.value
 
 
 def _folder(root: Path) -> str:

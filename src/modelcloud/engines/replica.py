@@ -1,0 +1,497 @@
+"""What runs inside a replica of a cluster: fetches, prepares, and keeps one worker process.
+
+Gateways call that worker directly.
+
+Must never: load the model itself, or carry a gateway's predictions. The worker is the same program
+in the same kind of process as on a node, so that no rule of it differs here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from msgspec.structs import replace
+
+from modelcloud.artifacts.snapshot import sync_tree
+from modelcloud.dataplane import confinement, handshake
+from modelcloud.dataplane.messages import (
+    FromWorker,
+    Load,
+    LoadFailed,
+    Message,
+    MessageReader,
+    Progress,
+    Ready,
+    encode,
+)
+from modelcloud.node.isolation import Isolation
+from modelcloud.node.prepare import FromPreparer, Prepare, Prepared, PrepareFailed, Preparing
+from modelcloud.node.processes import child_env, command, describe_exit, launch
+from modelcloud.node.reaper import kill_group
+from modelcloud.node.replicas import (
+    Arrived,
+    Begin,
+    Ended,
+    Fetch,
+    Leaving,
+    Output,
+    Piece,
+    Signal,
+    Tell,
+    Told,
+    ToReplica,
+    Used,
+    Whole,
+)
+from modelcloud.node.usage import usage_of
+from modelcloud.types import GenerationSpec, State
+from modelcloud.waiting import within
+
+RECALL_S = 0.5
+USAGE_S = 5.0
+#: For an artifact to come whole, and for its digests to be checked.
+FETCH_S = 600.0
+LOCK_POLL_S = 0.1
+#: For the node to have another replica in place of one that the cluster takes away.
+LEAVE_S = 300.0
+#: Unsent bytes beyond which output is dropped.
+BACKLOG = 4 * 1024 * 1024
+
+
+class Trouble(Exception):
+    """The worker cannot be had; the message is for the user."""
+
+
+class Process:
+    """A child of the replica: its messages, its output and its end, on the running loop."""
+
+    def __init__(
+        self,
+        argv: list[str],
+        union: Any,
+        *,
+        tag: str,
+        variables: Mapping[str, str],
+        on_message: Callable[[Any], None],
+        on_output: Callable[[bytes], None],
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.ended: asyncio.Future[str] = self._loop.create_future()
+        self._reader = MessageReader(union)
+        self._on_message = on_message
+        self._on_output = on_output
+        env = child_env(os.environ, tag=tag, secret="", variables=variables)
+        self._popen, self._control, self._pipe, self._lifeline = launch(argv, env, ())
+        self.pid = self._popen.pid
+        self._loop.add_reader(self._control, self._readable)
+        self._loop.add_reader(self._pipe, self._output_readable)
+        threading.Thread(target=self._wait, name=f"wait-{self.pid}", daemon=True).start()
+
+    def send(self, data: bytes) -> None:
+        """Tell it, framed already; one that does not read its few messages is ended."""
+        if self.ended.done():
+            return
+        try:
+            if self._control.send(data) < len(data):
+                self.signal(signal.SIGKILL)
+        except OSError:
+            self.signal(signal.SIGKILL)
+
+    def signal(self, number: int) -> None:
+        """Send a signal; SIGKILL to all that it started too."""
+        if self.ended.done():
+            return
+        if number == signal.SIGKILL:
+            kill_group(self.pid)
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, number)
+
+    def _wait(self) -> None:
+        with contextlib.suppress(ChildProcessError):  # unreaped, its number is nobody else's
+            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+            kill_group(self.pid)  # what it left behind
+        code = self._popen.wait()
+        with contextlib.suppress(RuntimeError):  # the loop is gone, and with it who waits
+            self._loop.call_soon_threadsafe(self._over, code)
+
+    def _over(self, code: int) -> None:
+        for read in (self._readable, self._output_readable):
+            for _ in range(64):
+                if not read():
+                    break
+        self._loop.remove_reader(self._control)
+        self._loop.remove_reader(self._pipe)
+        self._control.close()
+        os.close(self._pipe)
+        os.close(self._lifeline)
+        self.ended.set_result(describe_exit(code))
+
+    def _readable(self) -> bool:
+        try:
+            data = self._control.recv(256 * 1024)
+        except BlockingIOError:
+            return False
+        except OSError:
+            data = b""
+        if not data:
+            self._loop.remove_reader(self._control)
+            return False
+        for message in self._reader.feed(data):
+            self._on_message(message)
+        return True
+
+    def _output_readable(self) -> bool:
+        try:
+            data = os.read(self._pipe, 64 * 1024)
+        except BlockingIOError:
+            return False
+        if not data:
+            self._loop.remove_reader(self._pipe)
+            return False
+        self._on_output(data)
+        return True
+
+
+class _BridgeLink(asyncio.Protocol):
+    """The connection to the bridge."""
+
+    def __init__(self, on_message: Callable[[Any], None]) -> None:
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._on_message = on_message
+        self._reader = MessageReader(ToReplica)
+        self.transport: Any = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.lost.done():
+            self.lost.set_result(None)
+
+    def data_received(self, data: bytes) -> None:
+        for message in self._reader.feed(data):
+            self._on_message(message)
+
+
+class Replica:
+    """One replica of an application.
+
+    Args:
+        app: the application's name.
+        bridge: where the platform's bridge listens.
+        secret: the application's.
+        cache: folder of this machine for artifacts and environments; "" for the usual place.
+
+    Attributes:
+        endpoint: where the worker takes frames; "" while none serves.
+        serving: set while one does.
+    """
+
+    def __init__(self, app: str, bridge: str, secret: str, cache: str = "") -> None:
+        self.endpoint = ""
+        self.serving = asyncio.Event()
+        self.secret = secret
+        self._app = app
+        self._bridge = bridge
+        self._name = uuid.uuid4().hex
+        self._cache = Path(cache or _usual_cache())
+        self._link: _BridgeLink | None = None
+        self._host = ""
+        self._worker = 0
+        self._process: Process | None = None  # of the worker, or what prepares for it
+        self._loaded: Process | None = None  # of the worker, once it knows what to load
+        self._lives: list[Message] = []  # what the worker has told of its life so far
+        self._stage: Path | None = None
+        self._whole: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._vacant = asyncio.Event()
+        self._vacant.set()
+        self._leaving = False
+        self._becoming: asyncio.Task[None] | None = None
+        self._tasks = [
+            asyncio.create_task(self._stay_connected()),
+            asyncio.create_task(self._tell_usage()),
+        ]
+
+    # ---- the bridge
+
+    async def _stay_connected(self) -> None:
+        while True:
+            link = _BridgeLink(self._take)
+            with contextlib.suppress(OSError):
+                await handshake.call(self._bridge, self._app, self.secret, link)
+                self._host = link.transport.get_extra_info("sockname")[0]
+                self._link = link
+                self._send(Arrived(app=self._app, replica=self._name, worker=self._worker))
+                self._repeat()
+                await link.lost
+            self._link = None
+            await asyncio.sleep(RECALL_S)
+
+    def _send(self, message: Message) -> None:
+        if self._link is not None and not self._link.transport.is_closing():
+            self._link.transport.write(encode(message))
+
+    def _repeat(self) -> None:
+        """Tell a bridge that may have missed it how far the worker is."""
+        for message in self._lives:
+            self._tell(message, kept=True)
+        if self._leaving and self._worker:
+            self._send(Leaving(worker=self._worker))
+
+    def _tell(self, message: Message, *, kept: bool = False) -> None:
+        if not kept and isinstance(message, Progress | Ready | LoadFailed):
+            self._lives.append(message)
+        self._send(Told(worker=self._worker, body=encode(message)))
+
+    def _output(self, data: bytes) -> None:
+        link = self._link
+        if link is not None and link.transport.get_write_buffer_size() < BACKLOG:
+            self._send(Output(worker=self._worker, data=data))
+
+    def _take(self, message: Any) -> None:
+        match message:
+            case Begin():
+                self._begin(message)
+            case Tell(worker=worker, body=body) if worker == self._worker and self._loaded:
+                self._loaded.send(body)
+            case Signal(worker=worker, number=number) if worker == self._worker:
+                self._signal(number)
+            case Piece() | Whole():
+                self._piece(message)
+
+    def _signal(self, number: int) -> None:
+        if self._process is not None:
+            self._process.signal(number)
+        elif number == signal.SIGKILL and self._becoming is not None:
+            self._becoming.cancel()
+
+    async def _tell_usage(self) -> None:
+        while True:
+            await asyncio.sleep(USAGE_S)
+            if self._process is not None and self.endpoint:
+                used = await asyncio.to_thread(usage_of, [self._process.pid])
+                for found in used.values():
+                    self._send(Used(worker=self._worker, memory=found.memory, cpu_s=found.cpu_s))
+
+    # ---- the worker
+
+    def _begin(self, begin: Begin) -> None:
+        """Become this worker; one that is there already, of a node that is no more, becomes it."""
+        if self._becoming is not None and not self._becoming.done():
+            self._worker = begin.worker
+            self._repeat()
+            return
+        self._worker = begin.worker
+        self._lives.clear()
+        self._vacant.clear()
+        self._becoming = asyncio.create_task(self._become(begin))
+
+    async def _become(self, begin: Begin) -> None:
+        folder = Path(tempfile.mkdtemp(prefix="modelcloud-"))
+        how = "was ended"
+        try:
+            spec = begin.spec
+            python = await self._prepared(begin, folder)
+            snapshot = self._cache / "artifacts" / spec.digest
+            spec = replace(spec, snapshot=str(snapshot), python=python)
+            how = await self._work(begin, spec, folder)
+        except (Trouble, OSError) as error:
+            state = State.BUILDING_ENV
+            self._tell(LoadFailed(state=state, message=str(error)))
+            how = f"could not be started: {error}"
+        finally:
+            self._process = self._loaded = None
+            self.serving.clear()
+            self.endpoint = ""
+            shutil.rmtree(folder, ignore_errors=True)
+            worker, self._worker = self._worker, 0
+            self._lives.clear()
+            self._send(Ended(worker=worker, how=how))
+            self._vacant.set()
+
+    async def _work(self, begin: Begin, spec: GenerationSpec, folder: Path) -> str:
+        """Run the worker until it ends; gives how."""
+        files = folder / "files"
+        files.mkdir(mode=0o700)
+        isolation = self._isolation(begin)
+        variables = dict(begin.variables)
+        if isolation is not None:
+            variables["TMPDIR"] = str(files)
+        process = self._process = Process(
+            command(spec.python or sys.executable, "modelcloud.dataplane.worker"),
+            FromWorker,
+            tag=f"cluster/{self._name}",
+            variables=variables,
+            on_message=self._worker_said,
+            on_output=self._output,
+        )
+        load = Load(
+            spec=spec,
+            worker_id=begin.worker,
+            socket=handshake.endpoint_of(self._host, 0),
+            files=str(files),
+            confinement=isolation.of_worker(spec, folder) if isolation else None,
+            secret=self.secret,
+        )
+        process.send(encode(load))
+        self._loaded = process
+        try:
+            return await asyncio.shield(process.ended)
+        except asyncio.CancelledError:
+            process.signal(signal.SIGKILL)
+            raise
+
+    def _worker_said(self, message: Any) -> None:
+        if isinstance(message, Ready):
+            self.endpoint = message.endpoint
+            self.serving.set()
+        self._tell(message)
+
+    async def _prepared(self, begin: Begin, folder: Path) -> str:
+        """The artifact is here and whole, the environment built; gives its interpreter."""
+        spec = begin.spec
+        self._tell(Progress(state=State.FETCHING))
+        place = self._cache / "artifacts" / spec.digest
+        async with _locked(place.with_suffix(".lock")):
+            if not place.exists():
+                await self._fetch(begin, place)
+        told: list[Any] = []
+
+        def said(message: Any) -> None:
+            if isinstance(message, Preparing):
+                if message.line:
+                    self._output(f"{message.line}\n".encode())
+                elif message.state is State.BUILDING_ENV:
+                    self._tell(Progress(state=message.state))
+            else:
+                told.append(message)
+
+        isolation = self._isolation(begin)
+        process = self._process = Process(
+            command(sys.executable, "modelcloud.node.prepare"),
+            FromPreparer,
+            tag=f"cluster/{self._name}",
+            variables={"TMPDIR": str(folder)},
+            on_message=said,
+            on_output=self._output,
+        )
+        process.send(
+            encode(
+                Prepare(
+                    snapshot=str(place),
+                    verify=True,
+                    requirements=spec.requirements,
+                    python=spec.python,
+                    envs=str(self._cache / "envs"),
+                    confinement=(
+                        isolation.of_preparation(replace(spec, snapshot=str(place)), folder)
+                        if isolation
+                        else None
+                    ),
+                )
+            )
+        )
+        limit_s = FETCH_S + (begin.env_timeout_s if spec.requirements else 0)
+        done, _ = await asyncio.wait({process.ended}, timeout=limit_s)
+        process.signal(signal.SIGKILL)
+        self._process = None
+        match told:
+            case [Prepared(python=python), *_]:
+                return python
+            case [PrepareFailed(message=message), *_]:
+                shutil.rmtree(place, ignore_errors=True)  # fetched anew next time
+                raise Trouble(message)
+        how = process.ended.result() if done else f"did not end within {limit_s:g} s"
+        raise Trouble(f"making the artifact and its environment ready {how}")
+
+    async def _fetch(self, begin: Begin, place: Path) -> None:
+        """Have the platform send the artifact, and put it in its place whole."""
+        stage = self._stage = Path(tempfile.mkdtemp(prefix=".stage-", dir=place.parent))
+        try:
+            whole = self._whole = asyncio.get_running_loop().create_future()
+            self._send(Fetch(worker=begin.worker))
+            done, _ = await asyncio.wait({whole}, timeout=FETCH_S)
+            if not done:
+                raise Trouble(f"the artifact did not come within {FETCH_S:g} s")
+            if whole.result():
+                raise Trouble(whole.result())
+            await asyncio.to_thread(sync_tree, stage)
+            await asyncio.to_thread(stage.rename, place)
+        finally:
+            self._stage = None
+            shutil.rmtree(stage, ignore_errors=True)
+
+    def _piece(self, message: Piece | Whole) -> None:
+        if self._stage is None or self._whole.done():
+            return
+        if isinstance(message, Whole):
+            self._whole.set_result(message.error)
+            return
+        path = PurePosixPath(message.path)
+        if path.is_absolute() or ".." in path.parts or not path.parts:
+            self._whole.set_result(f"the artifact has a file {message.path!r}, which is refused")
+            return
+        target = self._stage / path
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open("ab") as file:
+                file.write(message.data)
+        except OSError as error:
+            self._whole.set_result(f"the artifact cannot be kept here: {error}")
+
+    def _isolation(self, begin: Begin) -> Isolation | None:
+        if not begin.confine or confinement.version() < confinement.LEAST_VERSION:
+            return None
+        envs, caches = self._cache / "envs", self._cache.parent
+        for folder in (envs, caches):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return Isolation((str(self._cache),), str(envs), str(envs))
+
+    # ---- the cluster's own words
+
+    async def leave(self) -> None:
+        """The cluster takes this place away: serve until the node has another, if there is one."""
+        self._leaving = True
+        if self._worker:
+            self._send(Leaving(worker=self._worker))
+            with contextlib.suppress(asyncio.TimeoutError):
+                await within(self._vacant.wait(), LEAVE_S)
+        for task in self._tasks:
+            task.cancel()
+        if self._process is not None:
+            self._process.signal(signal.SIGKILL)
+
+
+def _usual_cache() -> Path:
+    home = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+    return Path(home) / "modelcloud" / "cluster"
+
+
+@contextlib.asynccontextmanager
+async def _locked(path: Path) -> AsyncIterator[None]:
+    """Hold a lock file: one replica of a machine fetches, the others find what it fetched."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                await asyncio.sleep(LOCK_POLL_S)
+        yield
+    finally:
+        os.close(descriptor)
