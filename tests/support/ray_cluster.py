@@ -1,4 +1,4 @@
-"""A real Ray cluster of one or more nodes on this machine, ended by the ids of its own processes."""
+"""A real Ray cluster of one or more nodes on this machine, ended by the ids of its processes."""
 
 from __future__ import annotations
 
@@ -57,6 +57,7 @@ class RayCluster:
 
     Attributes:
         address: for `--ray-address`.
+        http_port: for `--ray-http-port`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -64,6 +65,7 @@ class RayCluster:
         self.nodes: list[RayNode] = []
         self._base = _free_range()
         self.address = f"127.0.0.1:{self._base}"
+        self.http_port = self._base + 9
 
     def start_head(self, cpus: int) -> RayNode:
         base = self._base

@@ -154,6 +154,14 @@ def up(
             help="With --engine ray: HOST:PORT of the cluster's head; auto: this machine's own.",
         ),
     ] = DEFAULT.ray_address,
+    ray_http_port: Annotated[
+        int,
+        _node(
+            metavar="N",
+            parser=parse.port,
+            help="Where Ray Serve itself answers, on the loopback of every machine of the cluster.",
+        ),
+    ] = DEFAULT.ray_http_port,
     cpus: Annotated[
         float, _node(metavar="N", parser=parse.amount, help="For all workers; 0: those there are.")
     ] = DEFAULT.cpus,
@@ -210,6 +218,7 @@ def up(
         access_log=access_log,
         engine=_engine(engine, ray_address),
         ray_address=ray_address,
+        ray_http_port=ray_http_port,
         cpus=cpus,
         memory=memory,
         gpus=gpus,

@@ -69,7 +69,7 @@ class AppState(msgspec.Struct, frozen=True):
 class Cluster(Protocol):
     """What a bridge asks of a cluster. Every call blocks, and may raise anything."""
 
-    def connect(self, address: str) -> str:
+    def connect(self, address: str, http_port: int) -> str:
         """Reach it; gives the address of this machine inside it."""
 
     def apps(self, prefix: str) -> dict[str, AppState]:
@@ -148,10 +148,10 @@ class Bridge:
 
     async def _connect(self) -> str | None:
         """Reach the cluster, however long it takes; None: the end came first."""
-        where = self._start.address
+        where, port = self._start.address, self._start.http_port
         while not self._finishing:
             try:
-                return await asyncio.to_thread(self._cluster.connect, where)
+                return await asyncio.to_thread(self._cluster.connect, where, port)
             except Exception as error:
                 self._unreachable(f"the cluster at {where!r} cannot be reached: {_words(error)}")
             with contextlib.suppress(asyncio.TimeoutError):

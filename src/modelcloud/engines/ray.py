@@ -86,7 +86,7 @@ class ServeReplica:
 class RayCluster:
     """`engines.bridge.Cluster` over Ray Serve."""
 
-    def connect(self, address: str) -> str:
+    def connect(self, address: str, http_port: int) -> str:
         """Join as a client; start Serve where it does not run."""
         import ray
         from ray import serve
@@ -98,7 +98,8 @@ class RayCluster:
             configure_logging=False,
             ignore_reinit_error=True,
         )
-        serve.start(proxy_location="EveryNode")
+        options = {"host": "127.0.0.1", "port": http_port}
+        serve.start(proxy_location="EveryNode", http_options=options)
         return str(ray.util.get_node_ip_address())
 
     def apps(self, prefix: str) -> dict[str, AppState]:

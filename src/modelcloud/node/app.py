@@ -292,6 +292,7 @@ def _cluster(config: PlatformConfig, data: Path) -> ClusterSettings | None:
     return ClusterSettings(
         module="modelcloud.engines.ray",
         address=config.ray_address,
+        http_port=config.ray_http_port,
         data=data,
         confine=config.confine,
         env_timeout_s=config.env_timeout_s,

@@ -56,6 +56,7 @@ class ClusterSettings(NamedTuple):
     Attributes:
         module: its `main(fd)` is the bridge.
         address: of the cluster.
+        http_port: of its own HTTP addresses.
         data: the platform's folder.
         confine: whether workers are kept from what is not theirs.
         env_timeout_s: for building an environment.
@@ -63,6 +64,7 @@ class ClusterSettings(NamedTuple):
 
     module: str
     address: str
+    http_port: int
     data: Path
     confine: bool = True
     env_timeout_s: float = 900.0
@@ -270,7 +272,14 @@ class Cluster:
             self._ended(f"could not be started: {error}")
             return
         state = str(self.settings.data / "cluster-port")
-        self.send(StartBridge(address=self.settings.address, secret=self.secret, state=state))
+        self.send(
+            StartBridge(
+                address=self.settings.address,
+                http_port=self.settings.http_port,
+                secret=self.secret,
+                state=state,
+            )
+        )
         for worker in list(self._workers.values()):
             for order in worker.orders():
                 self.send(order)

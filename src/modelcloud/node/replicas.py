@@ -19,11 +19,13 @@ class StartBridge(Message):
 
     Attributes:
         address: of the cluster, as `ray.init` takes it.
+        http_port: for the cluster's own HTTP addresses, if they are not there yet.
         secret: the platform's; that of each application follows from it.
         state: a file that keeps the port at which replicas find the bridge, from one to the next.
     """
 
     address: str
+    http_port: int
     secret: str
     state: str
 
