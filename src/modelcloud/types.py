@@ -131,12 +131,15 @@ class Dispatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class GenerationSpec(msgspec.Struct, frozen=True, kw_only=True):
     """All that a worker needs to become one replica of a generation.
 
-    Two workers started from equal specs are the same generation; any difference is an update.
+    Two workers started from equal specs are the same generation; any difference is an update. Of
+    one generation there are further specs where its workers took other options as they served.
 
     Attributes:
         service: name of the service.
         deployment: key of the deployment, unique on the node; in serve mode the service's name.
         generation: 1, 2, 3 …, new for every update of the service.
+        revision: 0 with the options that the generation was begun with; else the number, out of
+            the same sequence, under which its running workers were given these.
         version: 1, 2, 3 …, new for every artifact.
         target: what is served: `path/model.py`, `path/file.py:function`, `module:function`.
         snapshot: folder with the code as it was when staged (see `artifacts.snapshot`), so that a
@@ -161,6 +164,7 @@ class GenerationSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     service: str
     generation: int
+    revision: int = 0
     deployment: str = ""
     version: int
     target: str
@@ -182,6 +186,11 @@ class GenerationSpec(msgspec.Struct, frozen=True, kw_only=True):
     threads: int = 1
     load_timeout_s: float = 600.0
     max_body: int = 64 * 1024 * 1024
+
+    @property
+    def number(self) -> int:
+        """Under which it was begun: what is begun later has a greater one."""
+        return max(self.generation, self.revision)
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -211,10 +220,11 @@ MANIFEST = "manifest.json"
 
 
 class WorkerView(msgspec.Struct, frozen=True, kw_only=True):
-    """One worker process as the node sees it now."""
+    """One worker process as the node sees it now; `revision`: of the options that it has."""
 
     id: int
     generation: int
+    revision: int = 0
     state: State
     pid: int = 0
     error: str = ""
@@ -227,10 +237,13 @@ class GenerationWish(msgspec.Struct, frozen=True, kw_only=True):
     """What is wanted of one generation.
 
     Attributes:
+        spec: a running worker of this generation that has another revision of its options is given
+            these between two requests, one after another; new ones start with them.
         replicas: workers to have, those leaving not counted; of too many, the unready go first.
         routed: whether its ready workers receive requests. Routed with 0 replicas: its commands
             stay known and their requests wait for what comes next.
-        restart: whether a worker that dies is replaced (a candidate's is not: it failed).
+        restart: whether a worker that dies is replaced (a candidate's is not: it failed). So is
+            one that does not take its options.
         percent: of the deployment's requests that this generation gets, however many workers it
             has; None: generations without one share what is left, by their workers.
     """
@@ -261,15 +274,15 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
         workers: every worker process that has not been reaped.
         preparing: the generations whose files are being checked (`fetching`) or whose environment
             is being built (`building_env`) before their first worker is started.
-        failures: why a generation wanted with `restart=False` failed (the first worker's reason),
-            kept as long as that generation is wanted.
+        failures: why a generation wanted with `restart=False` failed, or did not take its options
+            (the first worker's reason), kept as long as it is wanted like that.
         routed: the generations the gateways' current, fully acknowledged table routes to
             (ids of workers, by generation). A generation not in here gets no new requests.
         percents: of those, the ones that the acknowledged table gives a percentage of their own.
         settled: generations for which no gateway awaits an answer any more.
         degraded: why the deployment is below its wanted strength ("" when it is not).
         signatures: what each generation offers, as `sdk.contract.Signature.to_dict()`, with the
-            options it was loaded with, in JSON form, as `optionValues`.
+            options it has, in JSON form, as `optionValues`.
     """
 
     workers: tuple[WorkerView, ...] = ()
@@ -310,6 +323,20 @@ class DeploymentRoute(msgspec.Struct, frozen=True, kw_only=True):
     commands: tuple[dict[str, Any], ...] = ()
 
 
+class RouteAddress(msgspec.Struct, frozen=True, kw_only=True):
+    """An address that someone chose for a service's prediction, beside those by its name.
+
+    Attributes:
+        path: as it stands in a URL, with the leading slash.
+        methods: those that it answers.
+        port: where it is; 0: the gateway's own. Several services may have routes at one port.
+    """
+
+    path: str
+    methods: tuple[str, ...] = ("GET", "POST")
+    port: int = 0
+
+
 class ServiceRouting(msgspec.Struct, frozen=True, kw_only=True):
     """How a service is reached.
 
@@ -317,6 +344,7 @@ class ServiceRouting(msgspec.Struct, frozen=True, kw_only=True):
         at_root: its commands are also `/<command>`, as in serve mode.
         port: it also has a port of its own, where it sits at the root; 0: none.
         tokens: sha256 of the tokens that may predict, in hexadecimal; None: anyone may.
+        route: a further address, of its prediction alone.
     """
 
     service: str
@@ -325,6 +353,7 @@ class ServiceRouting(msgspec.Struct, frozen=True, kw_only=True):
     at_root: bool = False
     port: int = 0
     tokens: tuple[str, ...] | None = None
+    route: RouteAddress | None = None
 
 
 class Routing(msgspec.Struct, frozen=True, kw_only=True):

@@ -159,7 +159,7 @@ def _free_range() -> int:
 
     Below what the kernel gives to connections, and apart for test runs beside each other.
     """
-    start = 20000 + (os.getpid() * 7 + time.monotonic_ns() // 1000) % 30 * _PORTS * 3
+    start: int = 20000 + (os.getpid() * 7 + time.monotonic_ns() // 1000) % 30 * _PORTS * 3
     for base in [*range(start, 30000, _PORTS * 3), *range(20000, start, _PORTS * 3)]:
         if all(_is_free(base + offset) for offset in (*range(10), 10, _PORTS, 2 * _PORTS)):
             return base

@@ -34,6 +34,7 @@ from modelcloud.dataplane.messages import (
     MessageReader,
     Progress,
     Ready,
+    Reconfigured,
     encode,
 )
 from modelcloud.node.isolation import Isolation
@@ -210,7 +211,7 @@ class Replica:
         self._cache = Path(cache or _usual_cache())
         self._link: _BridgeLink | None = None
         self._host = ""
-        self._worker = 0
+        self._worker = self._revision = 0
         self._process: Process | None = None  # of the worker, or what prepares for it
         self._loaded: Process | None = None  # of the worker, once it knows what to load
         self._lives: list[Message] = []  # what the worker has told of its life so far
@@ -289,11 +290,20 @@ class Replica:
     # ---- the worker
 
     def _begin(self, begin: Begin) -> None:
-        """Become this worker; one that is there already, of a node that is no more, becomes it."""
+        """Become this worker; one that is there already, of a node that is no more, becomes it.
+
+        One with other options than are wanted now makes room first.
+        """
         if self._becoming is not None and not self._becoming.done():
-            self._worker = begin.worker
-            self._repeat()
+            if self._revision == begin.spec.revision:
+                self._worker = begin.worker
+                self._repeat()
+                return
+            self._worker = 0  # nobody is to hear how that one ends
+            self._becoming.cancel()
+            self._becoming.add_done_callback(lambda _: self._begin(begin))
             return
+        self._revision = begin.spec.revision
         self._worker = begin.worker
         self._lives.clear()
         self._vacant.clear()
@@ -319,7 +329,8 @@ class Replica:
             shutil.rmtree(folder, ignore_errors=True)
             worker, self._worker = self._worker, 0
             self._lives.clear()
-            self._send(Ended(worker=worker, how=how))
+            if worker:
+                self._send(Ended(worker=worker, how=how))
             self._vacant.set()
 
     async def _work(self, begin: Begin, spec: GenerationSpec, folder: Path) -> str:
@@ -358,6 +369,11 @@ class Replica:
         if isinstance(message, Ready):
             self.endpoint = message.endpoint
             self.serving.set()
+        if isinstance(message, Reconfigured) and not message.error:
+            self._revision = message.revision
+            for told in self._lives:
+                if isinstance(told, Ready):  # whoever hears it again is to know what holds now
+                    told.signature = {**told.signature, "optionValues": message.options}
         self._tell(message)
 
     async def _prepared(self, begin: Begin, folder: Path) -> str:
@@ -405,9 +421,11 @@ class Replica:
             )
         )
         limit_s = FETCH_S + (begin.env_timeout_s if spec.requirements else 0)
-        done, _ = await asyncio.wait({process.ended}, timeout=limit_s)
-        process.signal(signal.SIGKILL)
-        self._process = None
+        try:
+            done, _ = await asyncio.wait({process.ended}, timeout=limit_s)
+        finally:
+            process.signal(signal.SIGKILL)
+            self._process = None
         match told:
             case [Prepared(python=python), *_]:
                 return python

@@ -110,7 +110,8 @@ class RemoteWorker:
         self._on_message = on_message
         self._on_exit = on_exit
         self._reader = MessageReader(FromWorker)
-        self._told: list[Message] = []  # what a new bridge must hear again
+        #: What a new bridge must hear again: of each kind the last, for it may not have arrived.
+        self._told: dict[object, Message] = {}
         self._ending: asyncio.TimerHandle | None = None
 
     @property
@@ -122,7 +123,7 @@ class RemoteWorker:
         """Tell the worker."""
         order = Tell(worker=self._begin.worker, body=encode(message))
         if not isinstance(message, Ping):
-            self._told.append(order)
+            self._told[type(message)] = order
         self._cluster.send(order)
 
     def kill(self) -> None:
@@ -151,7 +152,7 @@ class RemoteWorker:
     def _signal(self, sign: signal.Signals) -> None:
         if self.alive:
             order = Signal(worker=self._begin.worker, number=sign)
-            self._told.append(order)
+            self._told[Signal] = order
             self._cluster.send(order)
             if sign is signal.SIGKILL and not self._cluster.bridged:
                 # Nobody is there to do it; the next bridge knows no such worker, which ends it.
@@ -160,7 +161,7 @@ class RemoteWorker:
 
     def orders(self) -> list[Message]:
         """What a bridge that knows nothing yet must be told."""
-        return [self._begin, *self._told]
+        return [self._begin, *self._told.values()]
 
     def take(self, message: Told | Output | Used | Leaving | Ended) -> None:
         """What the bridge has heard of it."""
