@@ -73,6 +73,11 @@ def workers(site: Online, version: int) -> list[int]:
     return sorted(set(answers))
 
 
+def held(cluster: RayCluster) -> list[int]:
+    """The worker processes that the cluster holds, those not yet ready too."""
+    return sorted(processes(cluster, "modelcloud.dataplane.worker"))
+
+
 def applications(cluster: RayCluster) -> dict[str, Any]:
     """What Ray itself says that it serves."""
     port = int(cluster.address.rpartition(":")[2]) + 1
@@ -180,10 +185,15 @@ def test_a_platform_that_was_killed_finds_its_workers_again(
     site: Online, cluster: RayCluster
 ) -> None:
     site.deploy(site.register(), replicas=2)
-    before = workers(site, 1)
+    before = held(cluster)
+    assert len(before) == 2
     site.start_again()
     wait_for("full strength", lambda: again(lambda: site.full_strength(1)), COMES_S)
-    assert workers(site, 1) == before
+    with asked(site):
+        assert held(cluster) == before
+    second = site.register()
+    site.deploy(second, mode="replace", replaces=1, replicas=1)
+    wait_for("one worker", lambda: len(held(cluster)) == 1, COMES_S)
 
 
 def test_a_node_that_is_lost_costs_no_request(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from enum import Enum
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -42,13 +41,6 @@ _access = partial(typer.Option, rich_help_panel="Access")
 _limit = partial(typer.Option, rich_help_panel="Limits")
 _limit_wait = partial(_limit, metavar="SECONDS", parser=parse.wait)
 _size = partial(_limit, metavar="BYTES", parser=parse.size)
-
-
-class Engine(str, Enum):
-    """Where workers run."""
-
-    LOCAL = "local"
-    RAY = "ray"
 
 
 Database = Annotated[
@@ -145,8 +137,13 @@ def up(
         ),
     ] = DEFAULT.confine,
     engine: Annotated[
-        Engine, _node(help="Where workers run: on this machine, or in a Ray cluster.")
-    ] = Engine.LOCAL,
+        str,
+        _node(
+            metavar="local|ray",
+            parser=parse.engine,
+            help="Where workers run: on this machine, or in a Ray cluster.",
+        ),
+    ] = DEFAULT.engine,
     ray_address: Annotated[
         str,
         _node(
@@ -280,15 +277,15 @@ def _need_libraries(command: str) -> None:
         )
 
 
-def _engine(engine: Engine, ray_address: str) -> str:
-    if engine is Engine.RAY:
+def _engine(engine: str, ray_address: str) -> str:
+    if engine == "ray":
         if find_spec("ray") is None:
             raise UsageError(
                 "--engine ray needs ray, not installed here; run: pip install 'modelcloud[ray]'"
             )
     elif ray_address != DEFAULT.ray_address:
         raise typer.BadParameter("--ray-address goes with --engine ray")
-    return engine.value
+    return engine
 
 
 def _folder(root: Path) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import sys
 from typing import Any
 
@@ -32,6 +33,8 @@ LEAVE_S = 300.0
 ONGOING = 256
 #: For a request that came over Serve's own address.
 REQUEST_S = 60.0
+#: For the head to take a connection.
+KNOCK_S = 5.0
 _FAILED = {"DEPLOY_FAILED", "UNHEALTHY"}
 
 
@@ -88,6 +91,7 @@ class RayCluster:
 
     def connect(self, address: str, http_port: int) -> str:
         """Join as a client; start Serve where it does not run."""
+        knock(address)
         import ray
         from ray import serve
 
@@ -166,6 +170,17 @@ class RayCluster:
         from ray.serve.context import _get_global_client
 
         return _get_global_client()
+
+
+def knock(address: str) -> None:
+    """See that somebody listens there; ray would look for minutes before it says that nobody does.
+
+    Raises:
+        OSError: nobody does.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), KNOCK_S).close()
 
 
 def main(control_fd: int) -> int:
