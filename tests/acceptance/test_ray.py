@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
-from support.load import Load, load, steady
+from support.load import Load, failures, load, steady
 from support.online import Online, again, lost, online
 from support.ray_cluster import ENV, RayCluster, processes, ray_cluster
 from support.server import wait_for
@@ -29,6 +29,21 @@ pytestmark = [
     pytest.mark.skipif(find_spec("ray") is None, reason="ray is not installed: make test-ray"),
 ]
 
+#: Can take another factor while it serves.
+LIGHT = """
+class Backend:
+    def __init__(self, model_path):
+        self.factor = 1
+
+    def _model_init(self, model_path_lst=None):
+        pass
+
+    def reconfigure(self, config):
+        self.factor = config.get("factor", 1)
+
+    def _model_inference(self, param_dict):
+        return self.factor
+"""
 RATE = 60.0
 #: A replica comes up in some seconds, on a machine that does nothing else.
 COMES_S = 120.0
@@ -194,6 +209,39 @@ def test_a_platform_that_was_killed_finds_its_workers_again(
     second = site.register()
     site.deploy(second, mode="replace", replaces=1, replicas=1)
     wait_for("one worker", lambda: len(held(cluster)) == 1, COMES_S)
+
+
+def test_light_options_are_taken_by_the_workers_that_are_there(
+    tmp_path: Path, site: Online, cluster: RayCluster
+) -> None:
+    site.model.joinpath("model.py").unlink()
+    site.model.joinpath("backend.py").write_text(LIGHT)
+    site.register(options={})
+    site.deploy(1, replicas=2)
+    before = held(cluster)
+    with load(int(site.up.url.rpartition(":")[2]), "/m/predict", {}, rate=RATE) as running:
+        steady(running)
+        accepted = site.admin.update("m", 1, options={"config": {"factor": 5}})
+        site.done(accepted)
+        steady(running)
+    assert not failures(running.samples)
+    assert held(cluster) == before
+    answer = site.up.client.post(f"{site.up.url}/m/predict", json={})
+    assert answer.json()["result"] == 5
+    site.start_again()
+    wait_for("full strength", lambda: again(lambda: site.full_strength(1)), COMES_S)
+    assert held(cluster) == before, "what was changed in place is found again too"
+
+
+def test_requirements_become_an_environment_where_the_replica_is(
+    site: Online, cluster: RayCluster
+) -> None:
+    site.model.joinpath("requirements.txt").write_text("humanize==4.9.0\n")
+    text = site.model.joinpath("model.py").read_text()
+    site.model.joinpath("model.py").write_text(f"import humanize\n{text}")
+    site.deploy(site.register())
+    (worker,) = held(cluster)
+    assert "/cache/modelcloud/cluster/envs/" in Path(f"/proc/{worker}/cmdline").read_text()
 
 
 def test_a_node_that_is_lost_costs_no_request(tmp_path: Path) -> None:

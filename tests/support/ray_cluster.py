@@ -63,7 +63,7 @@ class RayCluster:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.nodes: list[RayNode] = []
-        self._base = _free_range()
+        self._base = free_range()
         self.address = f"127.0.0.1:{self._base}"
         self.http_port = self._base + 9
 
@@ -154,7 +154,7 @@ def _below(root: int) -> list[int]:
     return found[::-1]
 
 
-def _free_range() -> int:
+def free_range() -> int:
     """The first of a row of ports, enough for three nodes, of which none is taken now.
 
     Below what the kernel gives to connections, and apart for test runs beside each other.

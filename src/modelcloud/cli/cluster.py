@@ -24,8 +24,7 @@ app = typer.Typer(help="A Ray cluster for `modelcloud up --engine ray`.", no_arg
 
 PORT, DASHBOARD_PORT = 6379, 8265
 #: Further ports of a machine: as many beyond its first one; and those of its workers.
-_NODE_MANAGER, _OBJECTS, _RUNTIME_ENV, _AGENT_GRPC, _AGENT_HTTP, _METRICS = range(1, 7)
-_CLIENT_PORT = 10001
+_NODE_MANAGER, _OBJECTS, _RUNTIME_ENV, _AGENT_GRPC, _AGENT_HTTP, _METRICS, _CLIENT = range(1, 8)
 WORKER_PORTS = (10002, 19999)
 STATUS_S = 60
 
@@ -34,7 +33,7 @@ Host = Annotated[
     typer.Option(metavar="ADDRESS", help="This machine's, as the others of the cluster see it."),
 ]
 FirstPort = Annotated[
-    int, typer.Option("--port", metavar="N", parser=parse.port, help="The first of seven in a row.")
+    int, typer.Option("--port", metavar="N", parser=parse.port, help="The first of eight in a row.")
 ]
 WorkerPorts = Annotated[
     tuple[int, int],
@@ -78,7 +77,7 @@ def head(
     _start(
         "--head", f"--node-ip-address={host}", f"--port={port}",
         f"--dashboard-port={dashboard_port}", "--dashboard-host=127.0.0.1",
-        f"--ray-client-server-port={_CLIENT_PORT}",
+        f"--ray-client-server-port={port + _CLIENT}",
         *_common(port, worker_ports, cpus, gpus, temp_dir, block=block),
     )  # fmt: skip
 
