@@ -72,7 +72,7 @@ def _start(stack: ExitStack, folder: Path) -> dict[str, str]:
     env = {
         "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "NO_COLOR": "1",
         "RAY_ADDRESS": f"127.0.0.1:{PORT}", "WORK": WORK, "WORKERS": str(WORKERS),
-        "PORT": str(SERVE_PORT), "XDG_CACHE_HOME": str(folder / "cache"),
+        "PORT": str(SERVE_PORT), "XDG_DATA_HOME": str(folder / "kept"),
     }  # fmt: skip
 
     def begin(name: str, *command: str | Path, shows: str) -> str:

@@ -60,7 +60,7 @@ def platform(folder: Path, cluster: RayCluster) -> Iterator[Online]:
     """A platform whose workers run in the cluster."""
     arguments = ("--engine", "ray", "--ray-address", cluster.address, "--drain", "5",
                  "--ray-http-port", str(cluster.http_port))  # fmt: skip
-    with online(folder, *arguments, **ENV, XDG_CACHE_HOME=str(folder / "cache")) as site:
+    with online(folder, *arguments, **ENV) as site:
         yield site
 
 
@@ -91,6 +91,10 @@ def workers(site: Online, version: int) -> list[int]:
 def held(cluster: RayCluster) -> list[int]:
     """The worker processes that the cluster holds, those not yet ready too."""
     return sorted(processes(cluster, "modelcloud.dataplane.worker"))
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[1])
 
 
 def applications(cluster: RayCluster) -> dict[str, Any]:
@@ -167,6 +171,22 @@ def test_replicas_come_and_go_one_by_one_and_lose_no_request(
         wait_for("rest", lambda: len(site.deployment(1)["workers"]) == 1, COMES_S)
 
 
+def test_a_replica_that_serve_takes_away_unasked_is_replaced_before_it_goes(
+    site: Online, cluster: RayCluster
+) -> None:
+    """The node lets the youngest worker go, Serve the youngest replica: here they differ."""
+    site.deploy(site.register(), replicas=2)
+    oldest, _ = sorted(held(cluster), key=parent_of)
+    with asked(site):
+        os.kill(oldest, signal.SIGKILL)
+        wait_for("another in its replica", lambda: oldest not in held(cluster), COMES_S)
+        wait_for("both", lambda: site.deployment(1)["ready"] == 2, COMES_S)
+        site.admin.scale("m", 1, replicas=1)
+        wait_for("one replica", lambda: [*serving(cluster).values()] == [1], COMES_S)
+        wait_for("one worker", lambda: len(held(cluster)) == 1, COMES_S)
+        wait_for("full strength", lambda: site.full_strength(1), COMES_S)
+
+
 @pytest.mark.parametrize("what", ["replica", "worker", "bridge", "control", "controller"])
 def test_a_kill_loses_no_request_and_is_made_good(
     site: Online, cluster: RayCluster, what: str
@@ -241,7 +261,7 @@ def test_requirements_become_an_environment_where_the_replica_is(
     site.model.joinpath("model.py").write_text(f"import humanize\n{text}")
     site.deploy(site.register())
     (worker,) = held(cluster)
-    assert "/cache/modelcloud/cluster/envs/" in Path(f"/proc/{worker}/cmdline").read_text()
+    assert "/kept/modelcloud/cluster/envs/" in Path(f"/proc/{worker}/cmdline").read_text()
 
 
 def test_a_node_that_is_lost_costs_no_request(tmp_path: Path) -> None:

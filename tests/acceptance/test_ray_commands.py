@@ -77,12 +77,12 @@ def test_a_cluster_is_begun_joined_looked_at_and_served_from(tmp_path: Path) -> 
     address = f"127.0.0.1:{base}"
     first = (
         "--host", "127.0.0.1", "--port", str(base), "--dashboard-port", str(base + 9),
-        "--worker-ports", str(base + 10), str(base + 100), "--cpus", "3",
+        "--worker-ports", f"{base + 10}-{base + 100}", "--cpus", "3",
         "--temp-dir", str(short / "1"),
     )  # fmt: skip
     second = (
         "--host", "127.0.0.1", "--port", str(base + 110),
-        "--worker-ports", str(base + 130), str(base + 210), "--cpus", "2",
+        "--worker-ports", f"{base + 130}-{base + 210}", "--cpus", "2",
         "--temp-dir", str(short / "2"),
     )  # fmt: skip
     try:

@@ -95,7 +95,7 @@ class RayCluster:
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [Path(sys.executable).with_name("ray"), "start", *arguments],
-                env={**os.environ, **ENV},
+                env={**os.environ, **ENV, "XDG_DATA_HOME": str(self._folder / "kept")},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

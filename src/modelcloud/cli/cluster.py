@@ -25,7 +25,7 @@ app = typer.Typer(help="A Ray cluster for `modelcloud up --engine ray`.", no_arg
 PORT, DASHBOARD_PORT = 6379, 8265
 #: Further ports of a machine: as many beyond its first one; and those of its workers.
 _NODE_MANAGER, _OBJECTS, _RUNTIME_ENV, _AGENT_GRPC, _AGENT_HTTP, _METRICS, _CLIENT = range(1, 8)
-WORKER_PORTS = (10002, 19999)
+WORKER_PORTS = "10002-19999"
 STATUS_S = 60
 
 Host = Annotated[
@@ -36,8 +36,8 @@ FirstPort = Annotated[
     int, typer.Option("--port", metavar="N", parser=parse.port, help="The first of eight in a row.")
 ]
 WorkerPorts = Annotated[
-    tuple[int, int],
-    typer.Option(metavar="FROM TO", help="For what runs here: connections between machines."),
+    str,
+    typer.Option(metavar="FROM-TO", help="For what runs here: connections between machines."),
 ]
 Cpus = Annotated[
     int | None, typer.Option(metavar="N", min=0, help="Processors to give; else those there are.")
@@ -146,16 +146,21 @@ def status(
 
 
 def _common(
-    port: int, workers: tuple[int, int], cpus: int | None, gpus: int | None,
+    port: int, workers: str, cpus: int | None, gpus: int | None,
     temp_dir: Path | None, *, block: bool,
 ) -> list[str]:  # fmt: skip
+    low, _, high = workers.partition("-")
+    if not (low.isdecimal() and high.isdecimal() and 1024 <= int(low) < int(high) < 65536):
+        raise typer.BadParameter(
+            f"--worker-ports {workers!r}; accepted: FROM-TO, as {WORKER_PORTS}"
+        )
     given = [
         f"--node-manager-port={port + _NODE_MANAGER}", f"--object-manager-port={port + _OBJECTS}",
         f"--runtime-env-agent-port={port + _RUNTIME_ENV}",
         f"--dashboard-agent-grpc-port={port + _AGENT_GRPC}",
         f"--dashboard-agent-listen-port={port + _AGENT_HTTP}",
         f"--metrics-export-port={port + _METRICS}",
-        f"--min-worker-port={workers[0]}", f"--max-worker-port={workers[1]}",
+        f"--min-worker-port={low}", f"--max-worker-port={high}",
         "--disable-usage-stats",
     ]  # fmt: skip
     if cpus is not None:

@@ -40,6 +40,11 @@ def secret_of(master: str, name: str) -> str:
     return hmac.new(master.encode(), name.encode(), hashlib.sha256).hexdigest()
 
 
+def frames_secret(app_secret: str) -> str:
+    """What a worker and who calls it hold; by it nobody learns that of the application."""
+    return secret_of(app_secret, "frames")
+
+
 def proof(secret: str, role: str, listener: bytes, caller: bytes, name: bytes) -> bytes:
     """What `role` sends to show that it holds the secret, in a connection of these two nonces."""
     text = b"\0".join((role.encode(), listener, caller, name))

@@ -127,6 +127,7 @@ class Bridge:
         self._callers: dict[str, _Caller] = {}
         self._endpoint = ""
         self._found: dict[str, AppState] = {}
+        self._deaf: set[str] = set()  # applications that call where nobody listens any more
         self._look = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._finishing = False
@@ -214,15 +215,17 @@ class Bridge:
         self._tell(ClusterState())
         replicas = {app: state.replicas for app, state in self._found.items()}
         wanted = {} if self._finishing else self._slots.wanted(replicas, monotonic())
-        for app in self._found.keys() - wanted.keys():
+        for app in (self._found.keys() - wanted.keys()) | (self._found.keys() & self._deaf):
             await self._asked(app, cluster.delete, app)
+            wanted.pop(app, None)  # it is begun again once it is gone
+        self._deaf.clear()
         for app, count in wanted.items():
             state = self._found.get(app)
             if state is None:
-                (first, *_) = self._slots.workers(app)
-                secret = handshake.secret_of(self._start.secret, app)
-                spec = self._begins[first].spec
-                await self._asked(app, cluster.run, app, spec, count, self._endpoint, secret)
+                for first in self._slots.workers(app)[:1]:
+                    secret = handshake.secret_of(self._start.secret, app)
+                    spec = self._begins[first].spec
+                    await self._asked(app, cluster.run, app, spec, count, self._endpoint, secret)
             elif state.failure:
                 for worker in self._slots.workers(app):
                     if not self._slots.replica_of(worker):
@@ -248,9 +251,8 @@ class Bridge:
         try:
             server = await self._serve(host, port)
         except OSError:
-            log.warning(
-                "port %d of %s, where replicas call, is taken; it is another now", port, host
-            )
+            log.warning("port %d, where replicas call, is taken; they begin anew", port)
+            self._deaf = set(await asyncio.to_thread(self._cluster.apps, self._prefix))
             server = await self._serve(host, 0)
         port = server.sockets[0].getsockname()[1]
         await asyncio.to_thread(state.write_text, str(port), "ascii")

@@ -35,7 +35,6 @@ ONGOING = 256
 REQUEST_S = 60.0
 #: For the head to take a connection.
 KNOCK_S = 5.0
-_FAILED = {"DEPLOY_FAILED", "UNHEALTHY"}
 
 
 class ServeReplica:
@@ -77,7 +76,7 @@ class ServeReplica:
             if not replica.endpoint:
                 raise ConnectionError("no worker serves")
             client = FrameClient()
-            await client.connect(replica.endpoint, replica.secret)
+            await client.connect(replica.endpoint, replica.frames_secret)
             self._client, self._endpoint = client, replica.endpoint
         return self._client
 
@@ -113,7 +112,7 @@ class RayCluster:
             deployment = app["deployments"].get(DEPLOYMENT, {})
             if not name.startswith(prefix) or app["status"] == "DELETING":
                 continue
-            failed = app["status"] in _FAILED
+            failed = app["status"] == "DEPLOY_FAILED"
             failure = deployment.get("message") or app["message"] if failed else ""
             found[name] = AppState(deployment.get("target_num_replicas") or 0, failure)
         return found

@@ -93,7 +93,8 @@ class Process:
         self._reader = MessageReader(union)
         self._on_message = on_message
         self._on_output = on_output
-        env = child_env(os.environ, tag=tag, secret="", variables=variables)
+        token = os.environ.get("RAY_AUTH_TOKEN", "")  # it opens the whole cluster
+        env = child_env(os.environ, tag=tag, secret=token, variables=variables)
         self._popen, self._control, self._pipe, self._lifeline = launch(argv, env, ())
         self.pid = self._popen.pid
         self._loop.add_reader(self._control, self._readable)
@@ -194,27 +195,29 @@ class Replica:
         app: the application's name.
         bridge: where the platform's bridge listens.
         secret: the application's.
-        cache: folder of this machine for artifacts and environments; "" for the usual place.
+        folder: of this machine, for artifacts and environments; "" for the usual place.
 
     Attributes:
         endpoint: where the worker takes frames; "" while none serves.
         serving: set while one does.
     """
 
-    def __init__(self, app: str, bridge: str, secret: str, cache: str = "") -> None:
+    def __init__(self, app: str, bridge: str, secret: str, folder: str = "") -> None:
         self.endpoint = ""
         self.serving = asyncio.Event()
-        self.secret = secret
+        self.frames_secret = handshake.frames_secret(secret)
+        self._secret = secret
         self._app = app
         self._bridge = bridge
         self._name = uuid.uuid4().hex
-        self._cache = Path(cache or _usual_cache())
+        self._kept = Path(folder or _usual_folder())
         self._link: _BridgeLink | None = None
         self._host = ""
         self._worker = self._revision = 0
         self._process: Process | None = None  # of the worker, or what prepares for it
         self._loaded: Process | None = None  # of the worker, once it knows what to load
         self._lives: list[Message] = []  # what the worker has told of its life so far
+        self._artifact = Path()
         self._stage: Path | None = None
         self._whole: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._vacant = asyncio.Event()
@@ -232,7 +235,7 @@ class Replica:
         while True:
             link = _BridgeLink(self._take)
             with contextlib.suppress(OSError):
-                await handshake.call(self._bridge, self._app, self.secret, link)
+                await handshake.call(self._bridge, self._app, self._secret, link)
                 self._host = link.transport.get_extra_info("sockname")[0]
                 self._link = link
                 self._send(Arrived(app=self._app, replica=self._name, worker=self._worker))
@@ -315,8 +318,7 @@ class Replica:
         try:
             spec = begin.spec
             python = await self._prepared(begin, folder)
-            snapshot = self._cache / "artifacts" / spec.digest
-            spec = replace(spec, snapshot=str(snapshot), python=python)
+            spec = replace(spec, snapshot=str(self._artifact), python=python)
             how = await self._work(begin, spec, folder)
         except (Trouble, OSError) as error:
             state = State.BUILDING_ENV
@@ -355,7 +357,7 @@ class Replica:
             socket=handshake.endpoint_of(self._host, 0),
             files=str(files),
             confinement=isolation.of_worker(spec, folder) if isolation else None,
-            secret=self.secret,
+            secret=self.frames_secret,
         )
         process.send(encode(load))
         self._loaded = process
@@ -369,6 +371,10 @@ class Replica:
         if isinstance(message, Ready):
             self.endpoint = message.endpoint
             self.serving.set()
+        if isinstance(message, LoadFailed):  # by their places in the artifact, as users know them
+            message.message = message.message.replace(f"{self._artifact}/", "")
+            message.detail = message.detail.replace(f"{self._artifact}/", "")
+            message.file = message.file.replace(f"{self._artifact}/", "")
         if isinstance(message, Reconfigured) and not message.error:
             self._revision = message.revision
             for told in self._lives:
@@ -380,7 +386,7 @@ class Replica:
         """The artifact is here and whole, the environment built; gives its interpreter."""
         spec = begin.spec
         self._tell(Progress(state=State.FETCHING))
-        place = self._cache / "artifacts" / spec.digest
+        place = self._artifact = self._kept / "artifacts" / spec.digest
         async with _locked(place.with_suffix(".lock")):
             if not place.exists():
                 await self._fetch(begin, place)
@@ -411,7 +417,7 @@ class Replica:
                     verify=True,
                     requirements=spec.requirements,
                     python=spec.python,
-                    envs=str(self._cache / "envs"),
+                    envs=str(self._kept / "envs"),
                     confinement=(
                         isolation.of_preparation(replace(spec, snapshot=str(place)), folder)
                         if isolation
@@ -473,10 +479,13 @@ class Replica:
     def _isolation(self, begin: Begin) -> Isolation | None:
         if not begin.confine or confinement.version() < confinement.LEAST_VERSION:
             return None
-        envs, caches = self._cache / "envs", self._cache.parent
+        home = Path.home()
+        envs = self._kept / "envs"
+        caches = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
         for folder in (envs, caches):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return Isolation((str(self._cache),), str(envs), str(envs))
+        token = os.environ.get("RAY_AUTH_TOKEN_PATH") or str(home / ".ray")
+        return Isolation((str(self._kept), token), str(envs), str(caches))
 
     # ---- the cluster's own words
 
@@ -493,9 +502,9 @@ class Replica:
             self._process.signal(signal.SIGKILL)
 
 
-def _usual_cache() -> Path:
-    home = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
-    return Path(home) / "modelcloud" / "cluster"
+def _usual_folder() -> Path:
+    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(data) / "modelcloud" / "cluster"
 
 
 @contextlib.asynccontextmanager

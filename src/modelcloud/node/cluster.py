@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from modelcloud.dataplane.handshake import secret_of
+from modelcloud.dataplane.handshake import frames_secret, secret_of
 from modelcloud.dataplane.messages import FromWorker, Message, MessageReader, Ping, encode
 from modelcloud.node.brake import Brake
 from modelcloud.node.logs import LineCutter, Logs
@@ -86,6 +86,7 @@ class RemoteWorker:
 
     Attributes:
         pid: 0: it is no process of this machine.
+        secret: what who calls it must hold.
         usage: as it last told.
         leaving: its replica is to leave, and will once another one serves.
     """
@@ -103,7 +104,7 @@ class RemoteWorker:
         self.alive = True
         self.leaving = False
         self.usage = Usage(0, 0.0)
-        self.secret = secret_of(cluster.secret, begin.app)
+        self.secret = frames_secret(secret_of(cluster.secret, begin.app))
         self._cluster = cluster
         self._begin = begin
         self._output = output

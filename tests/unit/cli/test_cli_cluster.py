@@ -130,3 +130,13 @@ def test_a_cluster_is_only_named_where_there_is_one(run: Run) -> None:
     said = run("up", "--ray-address", "10.0.0.1:6379")
     assert said.status == 2
     assert "goes with --engine ray" in " ".join(said.err.split())
+
+
+@pytest.mark.parametrize("ports", ["10002", "200-300", "20000-10000", "a-b", "10002-70000"])
+def test_ports_that_are_none_are_refused_before_anything_begins(
+    run: Run, ray: RaySeen, ports: str
+) -> None:
+    said = run("cluster", "head", "--host", "10.0.0.1", "--worker-ports", ports)
+    assert said.status == 2
+    assert "accepted: FROM-TO" in " ".join(said.err.split())
+    assert not ray.command
