@@ -236,7 +236,7 @@ def test_light_options_are_taken_by_the_workers_that_are_there(
 ) -> None:
     site.model.joinpath("model.py").unlink()
     site.model.joinpath("backend.py").write_text(LIGHT)
-    site.register(options={})
+    site.admin.register("m", path=str(site.model), group="admin")
     site.deploy(1, replicas=2)
     before = held(cluster)
     with load(int(site.up.url.rpartition(":")[2]), "/m/predict", {}, rate=RATE) as running:

@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -159,9 +158,10 @@ def free_range() -> int:
 
     Below what the kernel gives to connections, and apart for test runs beside each other.
     """
-    start: int = 20000 + (os.getpid() * 7 + time.monotonic_ns() // 1000) % 30 * _PORTS * 3
-    for base in [*range(start, 30000, _PORTS * 3), *range(20000, start, _PORTS * 3)]:
-        if all(_is_free(base + offset) for offset in (*range(10), 10, _PORTS, 2 * _PORTS)):
+    bases = range(20000, 30000, _PORTS * 3)
+    first = os.getpid() % len(bases)
+    for base in (*bases[first:], *bases[:first]):
+        if all(_is_free(base + offset) for offset in (*range(11), _PORTS, 2 * _PORTS)):
             return base
     raise AssertionError("no ports are free for a Ray cluster")
 

@@ -69,6 +69,7 @@ def head(
 ) -> None:
     """Begin a cluster on this machine, and say how others join it."""
     _need_ray()
+    common = _common(port, worker_ports, cpus, gpus, temp_dir, block=block)
     host = host or _own_address()
     token = _token_file()
     print(f"To join from another machine, copy {token} there (mode 0600), and run:")
@@ -78,7 +79,7 @@ def head(
         "--head", f"--node-ip-address={host}", f"--port={port}",
         f"--dashboard-port={dashboard_port}", "--dashboard-host=127.0.0.1",
         f"--ray-client-server-port={port + _CLIENT}",
-        *_common(port, worker_ports, cpus, gpus, temp_dir, block=block),
+        *common,
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any, final
 
 import pytest
@@ -58,6 +59,13 @@ class Place:
         await asyncio.sleep(0)
 
 
+async def closed(writer: asyncio.StreamWriter) -> None:
+    """Hang up, and leave nothing open."""
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
+
+
 @pytest.mark.parametrize("name", SECRETS)
 def test_who_holds_the_secret_is_let_in_and_nothing_said_is_lost(name: str) -> None:
     async def scene() -> None:
@@ -70,6 +78,7 @@ def test_who_holds_the_secret_is_let_in_and_nothing_said_is_lost(name: str) -> N
             assert caller.data == b"hello"
             assert place.behind[0].data == b"request"
             caller.transport.abort()
+            await asyncio.sleep(0)
 
     asyncio.run(scene())
 
@@ -96,14 +105,17 @@ def test_a_listener_that_does_not_hold_it_gets_nothing_either() -> None:
             await reader.read(1024)
             writer.write(b"m" * handshake.MAC)
             await reader.read(1024)
-            writer.close()
+            await closed(writer)
+            left.set()
 
+        left = asyncio.Event()
         server = await asyncio.start_server(impostor, "127.0.0.1", 0)
         caller = Behind()
         endpoint = endpoint_of(*server.sockets[0].getsockname()[:2])
         with pytest.raises(NotProven):
             await handshake.call(endpoint, "app", "one", caller)
         assert caller.transport is None
+        await asyncio.wait_for(left.wait(), 10)
         server.close()
 
     asyncio.run(scene())
@@ -119,13 +131,13 @@ def test_a_proof_that_was_listened_to_is_worth_nothing_the_next_time() -> None:
             said = b"\x03app" + b"c" * NONCE + proof
             writer.write(said)
             assert await reader.readexactly(handshake.MAC)
-            writer.close()
+            await closed(writer)
             reader, writer = await asyncio.open_connection(host, port)
             await reader.readexactly(len(MAGIC) + NONCE)
             writer.write(said)
             with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
                 await reader.readexactly(1)
-            writer.close()
+            await closed(writer)
 
     asyncio.run(scene())
 
@@ -139,7 +151,7 @@ def test_who_says_nothing_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None
             await reader.readexactly(len(MAGIC) + NONCE)
             with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
                 await asyncio.wait_for(reader.readexactly(1), 10)
-            writer.close()
+            await closed(writer)
 
     asyncio.run(scene())
 
