@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import signal
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
@@ -20,7 +18,6 @@ import msgspec
 
 from modelcloud.artifacts.snapshot import CHUNK
 from modelcloud.dataplane import handshake
-from modelcloud.dataplane.lifeline import tie_to_parent
 from modelcloud.dataplane.messages import Message, MessageReader, encode
 from modelcloud.engines.slots import Slots
 from modelcloud.node.cluster import APP_PREFIX, instance_of
@@ -371,63 +368,3 @@ def _words(error: Exception) -> str:
     """What went wrong, on one line that is not too long: of a traceback, its last one."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[-1] if lines else type(error).__name__)[-500:]
-
-
-class _NodeLink(asyncio.Protocol):
-    """The socket to the node; without the node there is no bridge."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        self.finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._cluster = cluster
-        self._reader = MessageReader(ToBridge)
-        self._bridge: Bridge | None = None
-        self._running: asyncio.Task[None] | None = None
-        self._transport: Any = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if not self.finished.done():
-            self.finished.set_result(None)
-
-    def data_received(self, data: bytes) -> None:
-        for message in self._reader.feed(data):
-            if isinstance(message, StartBridge):
-                self._bridge = Bridge(message, self._cluster, self._send)
-                self._running = asyncio.get_running_loop().create_task(self._bridge.run())
-                self._running.add_done_callback(self._ended)
-            elif self._bridge is not None:
-                self._bridge.take(message)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        if self.finished.done() or task.cancelled():
-            return
-        error = task.exception()
-        if error is None:
-            self.finished.set_result(None)
-        else:
-            self.finished.set_exception(error)
-
-    def _send(self, message: Message) -> None:
-        if self._transport.get_write_buffer_size() > BACKLOG:
-            self._transport.abort()
-        if not self._transport.is_closing():
-            self._transport.write(encode(message))
-
-
-async def _serve(control_fd: int, cluster: Cluster) -> None:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, lambda: None)  # the node says when to end
-    sock = socket.socket(fileno=control_fd)
-    sock.setblocking(False)
-    _, link = await loop.create_unix_connection(lambda: _NodeLink(cluster), sock=sock)
-    await link.finished
-
-
-def run(control_fd: int, cluster: Cluster) -> None:
-    """Be a bridge to this cluster, until the node ends it."""
-    tie_to_parent()
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-    asyncio.run(_serve(control_fd, cluster))

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from modelcloud.codecs.media import Codec
-from modelcloud.engines import bridge
+from modelcloud.engines import bridge_process
 from modelcloud.engines.bridge import AppState
 from modelcloud.engines.frame_client import FrameClient
 from modelcloud.engines.replica import Replica
@@ -184,6 +184,6 @@ def knock(address: str) -> None:
 
 def main(control_fd: int) -> int:
     """Be the bridge of a node to Ray, over the inherited socket `control_fd`."""
-    bridge.run(control_fd, RayCluster())
+    bridge_process.run(control_fd, RayCluster())
     sys.stderr.flush()
     os._exit(0)  # ray's threads have nothing to say any more

@@ -10,21 +10,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import shutil
 import signal
 import sys
 import tempfile
-import threading
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from msgspec.structs import replace
 
-from modelcloud.artifacts.snapshot import sync_tree
 from modelcloud.dataplane import confinement, handshake
 from modelcloud.dataplane.messages import (
     FromWorker,
@@ -37,10 +34,12 @@ from modelcloud.dataplane.messages import (
     Reconfigured,
     encode,
 )
+from modelcloud.engines.artifact_cache import ArtifactCache
+from modelcloud.engines.replica_process import Process
+from modelcloud.errors import ModelLoadError
 from modelcloud.node.isolation import Isolation
 from modelcloud.node.prepare import FromPreparer, Prepare, Prepared, PrepareFailed, Preparing
-from modelcloud.node.processes import child_env, command, describe_exit, launch
-from modelcloud.node.reaper import kill_group
+from modelcloud.node.processes import command
 from modelcloud.node.replicas import (
     Arrived,
     Begin,
@@ -62,109 +61,12 @@ from modelcloud.waiting import within
 
 RECALL_S = 0.5
 USAGE_S = 5.0
-#: For an artifact to come whole, and for its digests to be checked.
-FETCH_S = 600.0
-LOCK_POLL_S = 0.1
+#: For the digests of an artifact to be checked; building an environment has its own time.
+VERIFY_S = 600.0
 #: For the node to have another replica in place of one that the cluster takes away.
 LEAVE_S = 300.0
 #: Unsent bytes beyond which output is dropped.
 BACKLOG = 4 * 1024 * 1024
-
-
-class Trouble(Exception):
-    """The worker cannot be had; the message is for the user."""
-
-
-class Process:
-    """A child of the replica: its messages, its output and its end, on the running loop."""
-
-    def __init__(
-        self,
-        argv: list[str],
-        union: Any,
-        *,
-        tag: str,
-        variables: Mapping[str, str],
-        on_message: Callable[[Any], None],
-        on_output: Callable[[bytes], None],
-    ) -> None:
-        self._loop = asyncio.get_running_loop()
-        self.ended: asyncio.Future[str] = self._loop.create_future()
-        self._reader = MessageReader(union)
-        self._on_message = on_message
-        self._on_output = on_output
-        token = os.environ.get("RAY_AUTH_TOKEN", "")  # it opens the whole cluster
-        env = child_env(os.environ, tag=tag, secret=token, variables=variables)
-        self._popen, self._control, self._pipe, self._lifeline = launch(argv, env, ())
-        self.pid = self._popen.pid
-        self._loop.add_reader(self._control, self._readable)
-        self._loop.add_reader(self._pipe, self._output_readable)
-        threading.Thread(target=self._wait, name=f"wait-{self.pid}", daemon=True).start()
-
-    def send(self, data: bytes) -> None:
-        """Tell it, framed already; one that does not read its few messages is ended."""
-        if self.ended.done():
-            return
-        try:
-            if self._control.send(data) < len(data):
-                self.signal(signal.SIGKILL)
-        except OSError:
-            self.signal(signal.SIGKILL)
-
-    def signal(self, number: int) -> None:
-        """Send a signal; SIGKILL to all that it started too."""
-        if self.ended.done():
-            return
-        if number == signal.SIGKILL:
-            kill_group(self.pid)
-            return
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, number)
-
-    def _wait(self) -> None:
-        with contextlib.suppress(ChildProcessError):  # unreaped, its number is nobody else's
-            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
-            kill_group(self.pid)  # what it left behind
-        code = self._popen.wait()
-        with contextlib.suppress(RuntimeError):  # the loop is gone, and with it who waits
-            self._loop.call_soon_threadsafe(self._over, code)
-
-    def _over(self, code: int) -> None:
-        for read in (self._readable, self._output_readable):
-            for _ in range(64):
-                if not read():
-                    break
-        self._loop.remove_reader(self._control)
-        self._loop.remove_reader(self._pipe)
-        self._control.close()
-        os.close(self._pipe)
-        os.close(self._lifeline)
-        self.ended.set_result(describe_exit(code))
-
-    def _readable(self) -> bool:
-        try:
-            data = self._control.recv(256 * 1024)
-        except BlockingIOError:
-            return False
-        except OSError:
-            data = b""
-        if not data:
-            self._loop.remove_reader(self._control)
-            return False
-        for message in self._reader.feed(data):
-            self._on_message(message)
-        return True
-
-    def _output_readable(self) -> bool:
-        try:
-            data = os.read(self._pipe, 64 * 1024)
-        except BlockingIOError:
-            return False
-        if not data:
-            self._loop.remove_reader(self._pipe)
-            return False
-        self._on_output(data)
-        return True
 
 
 class _BridgeLink(asyncio.Protocol):
@@ -217,9 +119,8 @@ class Replica:
         self._process: Process | None = None  # of the worker, or what prepares for it
         self._loaded: Process | None = None  # of the worker, once it knows what to load
         self._lives: list[Message] = []  # what the worker has told of its life so far
+        self._artifacts = ArtifactCache(self._kept / "artifacts")
         self._artifact = Path()
-        self._stage: Path | None = None
-        self._whole: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._vacant = asyncio.Event()
         self._vacant.set()
         self._leaving = False
@@ -274,7 +175,7 @@ class Replica:
             case Signal(worker=worker, number=number) if worker == self._worker:
                 self._signal(number)
             case Piece() | Whole():
-                self._piece(message)
+                self._artifacts.take(message)
 
     def _signal(self, number: int) -> None:
         if self._process is not None:
@@ -320,10 +221,10 @@ class Replica:
             python = await self._prepared(begin, folder)
             spec = replace(spec, snapshot=str(self._artifact), python=python)
             how = await self._work(begin, spec, folder)
-        except (Trouble, OSError) as error:
-            state = State.BUILDING_ENV
-            self._tell(LoadFailed(state=state, message=str(error)))
-            how = f"could not be started: {error}"
+        except (ModelLoadError, OSError) as error:
+            reason = getattr(error, "message", str(error))
+            self._tell(LoadFailed(state=State.BUILDING_ENV, message=reason))
+            how = f"could not be started: {reason}"
         finally:
             self._process = self._loaded = None
             self.serving.clear()
@@ -386,10 +287,9 @@ class Replica:
         """The artifact is here and whole, the environment built; gives its interpreter."""
         spec = begin.spec
         self._tell(Progress(state=State.FETCHING))
-        place = self._artifact = self._kept / "artifacts" / spec.digest
-        async with _locked(place.with_suffix(".lock")):
-            if not place.exists():
-                await self._fetch(begin, place)
+        place = self._artifact = await self._artifacts.have(
+            spec.digest, lambda: self._send(Fetch(worker=begin.worker))
+        )
         told: list[Any] = []
 
         def said(message: Any) -> None:
@@ -426,7 +326,7 @@ class Replica:
                 )
             )
         )
-        limit_s = FETCH_S + (begin.env_timeout_s if spec.requirements else 0)
+        limit_s = VERIFY_S + (begin.env_timeout_s if spec.requirements else 0)
         try:
             done, _ = await asyncio.wait({process.ended}, timeout=limit_s)
         finally:
@@ -436,45 +336,10 @@ class Replica:
             case [Prepared(python=python), *_]:
                 return python
             case [PrepareFailed(message=message), *_]:
-                shutil.rmtree(place, ignore_errors=True)  # fetched anew next time
-                raise Trouble(message)
+                self._artifacts.drop(spec.digest)
+                raise ModelLoadError(message)
         how = process.ended.result() if done else f"did not end within {limit_s:g} s"
-        raise Trouble(f"making the artifact and its environment ready {how}")
-
-    async def _fetch(self, begin: Begin, place: Path) -> None:
-        """Have the platform send the artifact, and put it in its place whole."""
-        stage = self._stage = Path(tempfile.mkdtemp(prefix=".stage-", dir=place.parent))
-        try:
-            whole = self._whole = asyncio.get_running_loop().create_future()
-            self._send(Fetch(worker=begin.worker))
-            done, _ = await asyncio.wait({whole}, timeout=FETCH_S)
-            if not done:
-                raise Trouble(f"the artifact did not come within {FETCH_S:g} s")
-            if whole.result():
-                raise Trouble(whole.result())
-            await asyncio.to_thread(sync_tree, stage)
-            await asyncio.to_thread(stage.rename, place)
-        finally:
-            self._stage = None
-            shutil.rmtree(stage, ignore_errors=True)
-
-    def _piece(self, message: Piece | Whole) -> None:
-        if self._stage is None or self._whole.done():
-            return
-        if isinstance(message, Whole):
-            self._whole.set_result(message.error)
-            return
-        path = PurePosixPath(message.path)
-        if path.is_absolute() or ".." in path.parts or not path.parts:
-            self._whole.set_result(f"the artifact has a file {message.path!r}, which is refused")
-            return
-        target = self._stage / path
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with target.open("ab") as file:
-                file.write(message.data)
-        except OSError as error:
-            self._whole.set_result(f"the artifact cannot be kept here: {error}")
+        raise ModelLoadError(f"making the artifact and its environment ready {how}")
 
     def _isolation(self, begin: Begin) -> Isolation | None:
         if not begin.confine or confinement.version() < confinement.LEAST_VERSION:
@@ -505,20 +370,3 @@ class Replica:
 def _usual_folder() -> Path:
     data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     return Path(data) / "modelcloud" / "cluster"
-
-
-@contextlib.asynccontextmanager
-async def _locked(path: Path) -> AsyncIterator[None]:
-    """Hold a lock file: one replica of a machine fetches, the others find what it fetched."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    try:
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                await asyncio.sleep(LOCK_POLL_S)
-        yield
-    finally:
-        os.close(descriptor)
