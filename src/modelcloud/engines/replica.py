@@ -291,12 +291,14 @@ class Replica:
             spec.digest, lambda: self._send(Fetch(worker=begin.worker))
         )
         told: list[Any] = []
+        steps = [State.FETCHING]
 
         def said(message: Any) -> None:
             if isinstance(message, Preparing):
                 if message.line:
                     self._output(f"{message.line}\n".encode())
                 elif message.state is State.BUILDING_ENV:
+                    steps.append(message.state)
                     self._tell(Progress(state=message.state))
             else:
                 told.append(message)
@@ -336,7 +338,8 @@ class Replica:
             case [Prepared(python=python), *_]:
                 return python
             case [PrepareFailed(message=message), *_]:
-                self._artifacts.drop(spec.digest)
+                if steps[-1] is State.FETCHING:
+                    self._artifacts.drop(spec.digest)
                 raise ModelLoadError(message)
         how = process.ended.result() if done else f"did not end within {limit_s:g} s"
         raise ModelLoadError(f"making the artifact and its environment ready {how}")
