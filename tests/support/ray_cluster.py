@@ -41,7 +41,7 @@ class RayNode:
 
     def pids(self) -> list[int]:
         """Its processes, children before parents."""
-        return _below(self.process.pid)
+        return below(self.process.pid)
 
     def kill(self) -> None:
         """As when the machine loses its power: all at once."""
@@ -138,7 +138,8 @@ def processes(cluster: RayCluster, name: str) -> list[int]:
     return found
 
 
-def _below(root: int) -> list[int]:
+def below(root: int) -> list[int]:
+    """Processes that came of one, children before parents."""
     children: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError, IndexError, ValueError):

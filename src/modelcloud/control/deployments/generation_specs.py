@@ -25,7 +25,7 @@ class Ground(msgspec.Struct, frozen=True, kw_only=True):
         load_timeout_s, max_body: as `GenerationSpec` has them.
         capacity: resource → what the workers of the node may use together; those missing are not
             limited.
-        engine: as `GenerationSpec` has it.
+        engine: as `GenerationSpec` has it, where a deployment asks for none.
     """
 
     port: int = 8080
@@ -78,6 +78,7 @@ def make_spec(
     resources: Resources,
     threads: int,
     options: dict[str, Any],
+    engine: str,
 ) -> GenerationSpec:
     """The spec of a generation; `options` are the deployment's, over the version's own."""
     return GenerationSpec(
@@ -97,5 +98,5 @@ def make_spec(
         threads=threads,
         load_timeout_s=ground.load_timeout_s,
         max_body=ground.max_body,
-        engine=ground.engine,
+        engine=engine,
     )
