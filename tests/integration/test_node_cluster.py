@@ -28,6 +28,10 @@ from support.ray_cluster import below
 pytestmark = pytest.mark.xdist_group("node-cluster")
 
 
+#: Status and body, by generation.
+ANSWERS = {number: b'200 {"result":%d}' % number for number in (1, 2)}
+
+
 @contextlib.asynccontextmanager
 async def clustered(folder: Path) -> AsyncIterator[Node]:
     """A node with a cluster beside it."""
@@ -131,7 +135,7 @@ async def test_updates_deaths_and_fewer_replicas_cost_no_request(tmp_path: Path)
             await node.until(lambda seen: {w.generation for w in seen.workers} == {2})
             node.want(serving(second, 1))  # the cluster lets another one go than the node does
             await node.until(lambda seen: len(seen.workers) == 1 and serves(seen, 2))
-        assert found.keys() == {b"200 1", b"200 2"}
+        assert found.keys() == {ANSWERS[1], ANSWERS[2]}
 
 
 @on_a_loop
@@ -147,7 +151,7 @@ async def test_a_candidate_that_fails_says_why_in_the_words_of_its_author(tmp_pa
         assert "no weights" in seen.failures[2]
         assert "model.py" in seen.failures[2]
         assert str(tmp_path) not in seen.failures[2]
-        assert await answer(node.port) == b"200 1"
+        assert await answer(node.port) == ANSWERS[1]
 
 
 @on_a_loop

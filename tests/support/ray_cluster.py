@@ -161,7 +161,8 @@ def free_range() -> int:
     """
     bases = range(20000, 30000, _PORTS * 3)
     first = os.getpid() % len(bases)
-    for base in (*bases[first:], *bases[:first]):
+    turned: list[int] = [*bases[first:], *bases[:first]]
+    for base in turned:
         if all(_is_free(base + offset) for offset in (*range(11), _PORTS, 2 * _PORTS)):
             return base
     raise AssertionError("no ports are free for a Ray cluster")
