@@ -34,6 +34,7 @@ LIGHT = """
 class Backend:
     def __init__(self, model_path):
         self.factor = 1
+        self._model_init()
 
     def _model_init(self, model_path_lst=None):
         pass
