@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast test-slow test-sweep test-hdfs test-runtimes check format bench bench-platform growth build clean
+.PHONY: help run test test-fast test-slow test-sweep test-hdfs test-ray test-runtimes check format bench bench-platform growth build clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */make \1\t/' | expand -t 18
@@ -36,14 +36,14 @@ run: $(VENV)/.installed  ## Run the platform with two examples online (PORT=…,
 	@exec $(BIN)/python scripts/run_with_examples.py --port $(PORT) --control-port $(CONTROL_PORT) \
 		--data $(DATA) --root examples
 
-test: $(VENV)/.installed-dev  ## Every test except those marked slow, hdfs or runtimes
-	@$(BIN)/python -m pytest -m "not slow and not hdfs and not runtimes and not sweep" -n 3 --dist loadgroup
+test: $(VENV)/.installed-dev  ## Every test except those marked slow, hdfs, ray or runtimes
+	@$(BIN)/python -m pytest -m "not slow and not hdfs and not runtimes and not ray and not sweep" -n 3 --dist loadgroup
 
 test-fast: $(VENV)/.installed-dev  ## Unit tests only
 	@$(BIN)/python -m pytest tests/unit -q
 
 test-slow: $(VENV)/.installed-dev  ## The minutes-long tests
-	@$(BIN)/python -m pytest -m "slow and not hdfs and not sweep"
+	@$(BIN)/python -m pytest -m "slow and not hdfs and not ray and not sweep"
 
 test-sweep: $(VENV)/.installed-dev  ## A kill at every step, of which test-slow takes a sample
 	@$(BIN)/python -m pytest -m sweep
@@ -51,6 +51,14 @@ test-sweep: $(VENV)/.installed-dev  ## A kill at every step, of which test-slow 
 test-hdfs: $(VENV)/.installed-dev  ## The tests on a real HDFS, which is brought first (119 MB)
 	@PIP="$(PIP)" scripts/get-hadoop
 	@$(BIN)/python -m pytest -m hdfs
+
+$(VENV)/.installed-ray: $(VENV)/.installed-dev
+	@echo "Installing Ray (383 MB) …"
+	@$(PIP) install --constraint constraints.txt --editable ".[platform,dashboard,ray]"
+	@touch $@
+
+test-ray: $(VENV)/.installed-ray  ## The tests on a real Ray cluster
+	@$(BIN)/python -m pytest -m ray
 
 test-runtimes: $(VENV)/.installed-dev  ## The tests with model libraries of their own environments (4 GB)
 	@$(BIN)/python -m pytest -m runtimes

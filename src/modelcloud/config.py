@@ -84,6 +84,11 @@ class PlatformConfig(msgspec.Struct, frozen=True, kw_only=True):
         env_timeout_s: longest build of an environment.
         confine: whether workers are kept from the platform's files and from other processes.
         hidden: files and folders, beside the platform's own, that they are kept from.
+        engine: where workers run: `local`, or `ray` for a cluster.
+        ray_address: of the cluster, as `ray.init` takes it; `auto` finds the one this machine is
+            part of.
+        ray_http_port: where Ray Serve answers on every node of the cluster, on its loopback, if
+            this platform is the first to start it.
         site: module whose `make_site` makes pages for browsers beside the API; empty: none.
         database_variables: of the environment, for the control plane alone.
     """
@@ -111,6 +116,9 @@ class PlatformConfig(msgspec.Struct, frozen=True, kw_only=True):
     env_timeout_s: float = 900.0
     confine: bool = True
     hidden: tuple[str, ...] = ()
+    engine: str = "local"
+    ray_address: str = "auto"
+    ray_http_port: int = 8100
     site: str = ""
     database_variables: dict[str, str] = {}
     load_timeout_s: float = 600.0

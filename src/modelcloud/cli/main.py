@@ -16,6 +16,7 @@ import typer
 from modelcloud import __version__
 from modelcloud.cli import (
     account,
+    cluster,
     deploy,
     generate,
     instance,
@@ -47,6 +48,7 @@ app.command()(update.rollback)
 app.command()(status.status)
 app.command()(monitor.monitor)
 app.add_typer(generate.app, name="generate")
+app.add_typer(cluster.app, name="cluster")
 for command in (
     account.login, account.logout, account.whoami, account.passwd,
     services.services, services.service, services.register, services.versions,

@@ -136,6 +136,29 @@ def up(
             help="Keep models from the platform's files and from other processes.",
         ),
     ] = DEFAULT.confine,
+    engine: Annotated[
+        str,
+        _node(
+            metavar="local|ray",
+            parser=parse.engine,
+            help="Where workers run: on this machine, or in a Ray cluster.",
+        ),
+    ] = DEFAULT.engine,
+    ray_address: Annotated[
+        str,
+        _node(
+            metavar="ADDRESS",
+            help="With --engine ray: HOST:PORT of the cluster's head; auto: this machine's own.",
+        ),
+    ] = DEFAULT.ray_address,
+    ray_http_port: Annotated[
+        int,
+        _node(
+            metavar="N",
+            parser=parse.port,
+            help="Where Ray Serve itself answers, on the loopback of every machine of the cluster.",
+        ),
+    ] = DEFAULT.ray_http_port,
     cpus: Annotated[
         float, _node(metavar="N", parser=parse.amount, help="For all workers; 0: those there are.")
     ] = DEFAULT.cpus,
@@ -190,6 +213,9 @@ def up(
         tls_key=tls_key,
         cors=cors,
         access_log=access_log,
+        engine=_engine(engine, ray_address),
+        ray_address=ray_address,
+        ray_http_port=ray_http_port,
         cpus=cpus,
         memory=memory,
         gpus=gpus,
@@ -249,6 +275,17 @@ def _need_libraries(command: str) -> None:
             f"`modelcloud {command}` needs {', '.join(missing)}, not installed here; run: "
             "pip install 'modelcloud[platform]'"
         )
+
+
+def _engine(engine: str, ray_address: str) -> str:
+    if engine == "ray":
+        if find_spec("ray") is None:
+            raise UsageError(
+                "--engine ray needs ray, not installed here; run: pip install 'modelcloud[ray]'"
+            )
+    elif ray_address != DEFAULT.ray_address:
+        raise typer.BadParameter("--ray-address goes with --engine ray")
+    return engine
 
 
 def _folder(root: Path) -> str:

@@ -25,6 +25,7 @@ from modelcloud.dataplane.messages import AdminRequest, AdminResponse, AdminRout
 from modelcloud.errors import Conflict, ModelcloudError, NotReady, UsageError
 from modelcloud.node import sockets
 from modelcloud.node.capacity import capacity
+from modelcloud.node.cluster import ClusterSettings
 from modelcloud.node.control import ControlPlane, Place
 from modelcloud.node.isolation import Isolation
 from modelcloud.node.logs import Logs, OutputLine
@@ -149,6 +150,7 @@ class Node:
             gpus=self._capacity.gpus,
             envs=(str(self._data / "envs"), config.env_timeout_s),
             isolation=_isolation(config, self._data, run_dir.path),
+            cluster=_cluster(config, self._data),
         )
         self._control: ControlPlane | None = None
         self._banner_told = False
@@ -239,11 +241,12 @@ class Node:
     async def _counters(self, seq: int) -> Counters:
         gateways = await self._supervisor.stats(COUNTERS_S)
         workers = self._supervisor.workers
-        used = await asyncio.to_thread(usage_of, [worker.pid for worker in workers])
+        local = await asyncio.to_thread(usage_of, [worker.pid for worker in workers if worker.pid])
+        used = [(worker, worker.used or local.get(worker.pid)) for worker in workers]
         return Counters(
             seq=seq,
             gateways=gateways,
-            workers=[worker.usage(used[worker.pid]) for worker in workers if worker.pid in used],
+            workers=[worker.usage(found) for worker, found in used if found is not None],
         )
 
     async def _answer(self, request: AdminRequest) -> AdminResponse:
@@ -280,6 +283,20 @@ def _isolation(config: PlatformConfig, data: Path, run_dir: Path) -> Isolation |
         with contextlib.suppress(OSError):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return Isolation((str(data), str(run_dir), *config.hidden), str(envs), str(caches))
+
+
+def _cluster(config: PlatformConfig, data: Path) -> ClusterSettings | None:
+    """Where the workers of the engine `ray` run; None where there is none."""
+    if config.engine != "ray":
+        return None
+    return ClusterSettings(
+        module="modelcloud.engines.ray",
+        address=config.ray_address,
+        http_port=config.ray_http_port,
+        data=data,
+        confine=config.confine,
+        env_timeout_s=config.env_timeout_s,
+    )
 
 
 def _serve_config(config: PlatformConfig) -> ServeConfig:
