@@ -19,6 +19,7 @@ _SECTION_WORDS = (
     "Overview",
     "Services",
     "Register",
+    "Workspace",
     "Groups",
     "Tokens",
     "Users",
@@ -31,6 +32,7 @@ _SECTIONS = (
     ("overview", "/", "overview", "Overview"),
     ("services", "/services", "services", "Services"),
     ("register", "/register", "register", "Register"),
+    ("workspace", "/workspace", "workspace", "Workspace"),
     ("groups", "/groups", "groups", "Groups"),
     ("tokens", "/tokens", "tokens", "Tokens"),
 )
