@@ -192,6 +192,7 @@ class Proxy:
         async with httpx.AsyncHTTPTransport(uds=lab.socket) as transport:
             answer = await transport.handle_async_request(request)
             assert isinstance(answer.stream, httpx.AsyncByteStream)
+            gone = asyncio.create_task(_until_gone(receive))
             try:
                 await send(
                     {
@@ -201,12 +202,16 @@ class Proxy:
                     }
                 )
                 async for part in answer.stream:
+                    if gone.done():
+                        break
                     await within(
                         send({"type": "http.response.body", "body": part, "more_body": True}),
                         ANSWER_S,
                     )
                 await send({"type": "http.response.body", "body": b""})
             finally:
+                gone.cancel()
+                await asyncio.gather(gone, return_exceptions=True)
                 await answer.aclose()
 
     # ---- websockets
@@ -293,6 +298,12 @@ async def _body(receive: Receive) -> AsyncIterator[bytes]:
             yield part
         if not message.get("more_body"):
             return
+
+
+async def _until_gone(receive: Receive) -> None:
+    """Return once the browser has gone away; what it had asked for is read by then."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def _raw_path(scope: Scope) -> bytes:

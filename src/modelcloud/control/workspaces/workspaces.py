@@ -107,8 +107,6 @@ class Workspace:
     async def look(self, now: float, *, memory: int, idle_s: float) -> str:
         """Why it is to end; empty: it may go on."""
         assert self.process is not None
-        if self.process.ended.is_set():
-            return "it ended by itself"
         used = await asyncio.to_thread(usage_of, [self.process.pid])
         self.memory = sum(usage.memory for usage in used.values())
         if memory and self.memory > memory:
@@ -329,6 +327,8 @@ class Workspaces:
         await self._end(made)
 
     async def _why_end(self, made: Workspace) -> str:
+        if made.process is not None and made.process.ended.is_set():
+            return "it ended by itself"
         if not await self._state.store.read(partial(_may_go_on, made=made)):
             return "its user may not work in the group any more"
         return await made.look(

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from msgspec.structs import replace
 from sqlalchemy import select
 
 from modelcloud.config import PlatformConfig
@@ -21,6 +22,7 @@ from modelcloud.control.workspaces.workspaces import Workspace, Workspaces
 from modelcloud.dataplane.confinement import Confinement
 from modelcloud.store.store import Store
 from modelcloud.store.tables import Group, Token, User
+from modelcloud.waiting import within
 from modelcloud.workspaces.enter import Lab
 from modelcloud.workspaces.process import LabProcess
 from support.control import ControlRig
@@ -65,7 +67,7 @@ class World:
 
         group, actor, token_id = rig.run(rig.store.read(rows))
         self.workspace = made = Workspace(group, actor, 0.0, 0.0)
-        socket = str(folder / "s")
+        socket = self.socket = str(folder / "s")
         made.process = LabProcess(
             Lab(files="", own="", socket=socket, base=made.base, token="lab-token",
                 confinement=Confinement(), environment={})
@@ -139,6 +141,51 @@ def test_a_lab_that_does_not_answer_is_told_as_that(world: World) -> None:
     assert world.ask("GET", "lab").status_code == 502
     world.server.close()
     assert world.ask("GET", "lab").status_code == 502
+
+
+def test_an_answer_that_nobody_waits_for_any_more_is_given_up(world: World) -> None:
+    async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            while not writer.is_closing():
+                writer.write(b"1\r\nx\r\n")
+                await writer.drain()
+                await asyncio.sleep(0.001)
+            writer.close()
+
+    sent: list[Any] = []
+    heard = asyncio.Event()
+    asked = iter([{"type": "http.request", "body": b"", "more_body": False}])
+
+    async def receive() -> Any:
+        if (first := next(asked, None)) is not None:
+            return first
+        await heard.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+        if len(sent) >= 10:
+            heard.set()
+
+    cookie = f"modelcloud_workspace={world.cookie}".encode()
+    scope: Any = {
+        "type": "http", "method": "GET", "path": f"{world.workspace.base}lab", "query_string": b"",
+        "headers": [(b"host", b"127.0.0.1:8001"), (b"cookie", cookie)],
+    }  # fmt: skip
+
+    async def ask() -> None:
+        assert world.workspace.process is not None
+        lab = replace(world.workspace.process.lab, socket=f"{world.socket}2")
+        world.workspace.process = LabProcess(lab)
+        server = await asyncio.start_unix_server(endless, lab.socket)
+        await within(Proxy(world.rig.state, world.workspaces)(scope, receive, send), 30.0)
+        server.close()
+
+    world.rig.run(ask())
+    assert len(sent) >= 10
+    assert world.workspace.connections == 0
 
 
 def test_a_level_that_was_taken_away_counts_at_once(world: World) -> None:
