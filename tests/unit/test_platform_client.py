@@ -65,6 +65,7 @@ def test_every_word_of_the_client_is_one_of_the_application(
         versions(ann, tmp_path)
         deployments(ann)
         monitors(ann)
+        workspaces(ann)
         deletions(ann)
         ann.sign_out()
         assert ann.token is None
@@ -190,6 +191,17 @@ def monitors(ann: Platform) -> None:
     assert ann.pause_monitor("fib", "daily")["activity"] == "paused"
     ann.delete_monitor("fib", "daily")
     assert ann.monitors("fib") == []
+
+
+def workspaces(ann: Platform) -> None:
+    assert ann.workspaces() == []
+    assert ann.workspace_folders("admin") == []
+    with pytest.raises(errors.Conflict, match="--workspaces N"):
+        ann.start_workspace("admin")
+    with pytest.raises(errors.NotFound, match="start it first"):
+        ann.open_workspace("admin")
+    with pytest.raises(errors.NotFound, match="no workspace of 'bob'"):
+        ann.stop_workspace("admin", "bob")
 
 
 def deletions(ann: Platform) -> None:

@@ -31,6 +31,7 @@ from modelcloud.cli import (
     traffic,
     up,
     update,
+    workspaces,
 )
 from modelcloud.errors import ModelcloudError, UsageError
 
@@ -60,6 +61,7 @@ for command in (
     app.command(rich_help_panel="Platform")(command)
 for name, family in (
     ("monitors", monitors.monitors),
+    ("workspaces", workspaces.workspaces),
     ("tokens", account.tokens),
     ("users", people.users),
     ("groups", people.groups),

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
+OPEN_WORKSPACE = "/workspace/open"
+
 
 def service(name: str, tab: str = "") -> str:
     """A service, or a part of its page."""
@@ -36,3 +38,8 @@ def group(name: str) -> str:
 def services_of(group_name: str) -> str:
     """The services of a group."""
     return f"/services?group={quote(group_name, safe='')}"
+
+
+def open_workspace(group_name: str) -> str:
+    """Leads on into one's own workspace, which is elsewhere."""
+    return f"{OPEN_WORKSPACE}?group={quote(group_name, safe='')}"

@@ -20,6 +20,7 @@ _SECTION_WORDS = (
     "Services",
     "Register",
     "Monitors",
+    "Workspace",
     "Groups",
     "Tokens",
     "Users",
@@ -33,6 +34,7 @@ _SECTIONS = (
     ("services", "/services", "services", "Services"),
     ("register", "/register", "register", "Register"),
     ("monitors", "/monitors", "monitors", "Monitors"),
+    ("workspace", "/workspace", "workspace", "Workspace"),
     ("groups", "/groups", "groups", "Groups"),
     ("tokens", "/tokens", "tokens", "Tokens"),
 )

@@ -94,6 +94,7 @@ def test_every_command_does_what_it_says(
     deployments(line)
     traffic(line)
     monitors(line, tmp_path)
+    workspaces(line)
     observed(line, server)
     deletions(line)
     assert line("logout") == "signed out\n"
@@ -325,6 +326,16 @@ def observed(line: Line, server: PlatformServer) -> None:
     assert line.json("metrics", "fib", "2", "--since", "2025-11-20T07:00:00Z")["span_s"] > 10
     assert line("metrics", "fib", "2", "--curves").split() == ["series", "step", "value"]
     assert line.json("metrics", "fib", "2", "--curves") == {"curves": {}}
+
+
+def workspaces(line: Line) -> None:
+    for form in ([], ["--json"]):
+        for words in (["list"], ["folders", "admin"]):
+            assert line.run("workspaces", *words, *form).status == 0
+        for word, why in (("start", "start the platform with"), ("open", "start it first")):
+            refused = line.run("workspaces", word, "admin", *form)
+            assert (refused.status, why in refused.err) == (1, True)
+    assert "no workspace of 'eve'" in line.run("workspaces", "stop", "admin", "--user", "eve").err
 
 
 def deletions(line: Line) -> None:

@@ -31,6 +31,7 @@ from modelcloud.dashboard.views.traffic import Traffic
 from modelcloud.dashboard.views.trying import TryIt
 from modelcloud.dashboard.views.users import Users
 from modelcloud.dashboard.views.version import VersionPage
+from modelcloud.dashboard.views.workspace import WorkspacePage
 from modelcloud.errors import NotFound
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ ROUTES: dict[str, type[View]] = {
     "/services/{service}/versions/{version}": VersionPage,
     "/rollouts/{rollout}": RolloutPage,
     "/monitors": Monitors,
+    "/workspace": WorkspacePage,
     "/groups": Groups,
     "/groups/{group}": Group,
     "/tokens": Tokens,
