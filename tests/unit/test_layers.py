@@ -20,7 +20,7 @@ SOURCE = Path(modelcloud.__file__).parent
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("monitor",),
     ("cli", "dashboard"),
-    ("launch",),
+    ("launch", "packages"),
     ("platform",),
     ("client", "data_types", "generate"),
     ("control",),
@@ -55,9 +55,9 @@ CONTROL_RANK = {part: -depth for depth, parts in enumerate(CONTROL_LAYERS) for p
 #: Decisions on plain data: of this package they may import these parts only.
 PURE = {
     "rollout.canary", "rollout.counts", "rollout.policy", "rollout.records", "rollout.snapshot",
-    "rollout.wishes",
+    "rollout.wishes", "packages.ini", "packages.values", "packages.conf", "packages.plan",
 }  # fmt: skip
-PURE_MAY_IMPORT = {"types", "errors", *PURE}
+PURE_MAY_IMPORT = {"types", "errors", "serve.setup_body", *PURE}
 
 #: What belongs to the edges of the program and never to the parts that carry predictions.
 EDGE_LIBRARIES = {
@@ -76,6 +76,7 @@ WORKER_SIDE = (
     "dataplane.worker",
     "dataplane.batching",
     "dataplane.frames",
+    "packages.check_process",
 )
 WORKER_LIBRARIES = {"msgspec"}
 WORKER_LIBRARIES_WHEN_USED = {"cloudpickle", "numpy", "PIL", "uvloop"}

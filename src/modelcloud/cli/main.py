@@ -22,6 +22,7 @@ from modelcloud.cli import (
     monitor,
     monitors,
     observe,
+    packages,
     people,
     serve,
     services,
@@ -47,6 +48,9 @@ app.command()(update.rollback)
 app.command()(status.status)
 app.command()(monitor.monitor)
 app.add_typer(generate.app, name="generate")
+app.add_typer(packages.new, name="new")
+app.command()(packages.check)
+app.command()(packages.call)
 for command in (
     account.login, account.logout, account.whoami, account.passwd,
     services.services, services.service, services.register, services.versions,
