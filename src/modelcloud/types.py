@@ -308,6 +308,20 @@ class DeploymentRoute(msgspec.Struct, frozen=True, kw_only=True):
     commands: tuple[dict[str, Any], ...] = ()
 
 
+class RouteAddress(msgspec.Struct, frozen=True, kw_only=True):
+    """An address that someone chose for a service's prediction, beside those by its name.
+
+    Attributes:
+        path: as it stands in a URL, with the leading slash.
+        methods: those that it answers.
+        port: where it is; 0: the gateway's own. Several services may have routes at one port.
+    """
+
+    path: str
+    methods: tuple[str, ...] = ("GET", "POST")
+    port: int = 0
+
+
 class ServiceRouting(msgspec.Struct, frozen=True, kw_only=True):
     """How a service is reached.
 
@@ -315,6 +329,7 @@ class ServiceRouting(msgspec.Struct, frozen=True, kw_only=True):
         at_root: its commands are also `/<command>`, as in serve mode.
         port: it also has a port of its own, where it sits at the root; 0: none.
         tokens: sha256 of the tokens that may predict, in hexadecimal; None: anyone may.
+        route: a further address, of its prediction alone.
     """
 
     service: str
@@ -323,6 +338,7 @@ class ServiceRouting(msgspec.Struct, frozen=True, kw_only=True):
     at_root: bool = False
     port: int = 0
     tokens: tuple[str, ...] | None = None
+    route: RouteAddress | None = None
 
 
 class Routing(msgspec.Struct, frozen=True, kw_only=True):

@@ -30,6 +30,20 @@ Service = Annotated[str, typer.Argument(metavar="SERVICE", help="Name of the ser
 Version = Annotated[
     int, typer.Argument(metavar="VERSION", parser=parse.count, help="Number of the version.")
 ]
+Route = Annotated[
+    str | None,
+    typer.Option(metavar="PATH", help="A further address of its prediction; '': none."),
+]
+Method = Annotated[
+    str | None,
+    typer.Option(metavar="METHOD", help="The only one that the route answers; any: GET and POST."),
+]
+RoutePort = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", parser=parse.port, help="Where the route is; 0: at the platform's port."
+    ),
+]
 Description = Annotated[str | None, typer.Option(metavar="TEXT", help="For people.")]
 
 
@@ -181,11 +195,17 @@ def create_service(
         int | None,
         typer.Option(metavar="N", parser=parse.port, help="A port of its own."),
     ] = None,
+    route: Route = None,
+    method: Method = None,
+    route_port: RoutePort = None,
     url: session.Url = None,
     as_json: show.Json = False,
 ) -> None:
     """Make a service without versions; the first `register` makes one too."""
-    fields = {"description": description, "port": port or None}
+    fields = {
+        "description": description, "port": port or None, "route": route, "method": method,
+        "route_port": route_port,
+    }  # fmt: skip
     given = {name: value for name, value in fields.items() if value is not None}
     with session.connect(url) as platform:
         place = group or platform.whoami()["user"]
@@ -202,6 +222,9 @@ def edit_service(
         int | None,
         typer.Option(metavar="N", parser=parse.port, help="A port of its own; 0: none."),
     ] = None,
+    route: Route = None,
+    method: Method = None,
+    route_port: RoutePort = None,
     url: session.Url = None,
     as_json: show.Json = False,
 ) -> None:
@@ -211,8 +234,17 @@ def edit_service(
         changes["description"] = description
     if port is not None:
         changes["port"] = port or None
+    if route is not None:
+        changes["route"] = route or None
+    changes |= {
+        name: value
+        for name, value in (("method", method), ("route_port", route_port))
+        if value is not None
+    }
     if not changes:
-        raise typer.BadParameter("nothing to change; name --description or --port")
+        raise typer.BadParameter(
+            "nothing to change; name --description, --port, --route, --method or --route-port"
+        )
     with session.connect(url) as platform:
         record = platform.edit_service(service, **changes)
     show.said(f"{service} changed", record, as_json=as_json)

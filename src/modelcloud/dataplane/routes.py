@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from modelcloud.config import Limits
 from modelcloud.dataplane.messages import (
@@ -20,9 +21,16 @@ from modelcloud.dataplane.messages import (
     Site,
     WorkerAddress,
 )
-from modelcloud.types import DeploymentRoute, Dispatch, Routing, ServiceRouting
+from modelcloud.types import (
+    DeploymentRoute,
+    Dispatch,
+    RouteAddress,
+    Routing,
+    ServiceRouting,
+)
 
-#: What `/predict/<service>` calls if there is a command of this name; else the first one.
+#: What `/predict/<service>` calls if there is a command of this name; else the first one. A route
+#: calls it too, else the only one there is.
 PREDICT = "predict"
 
 
@@ -90,7 +98,8 @@ def build_table(
 
     A service `at_root` has the addresses of serve mode at the main site, and no others there. A
     service with a port has them at the site of that port, beside all others. A web application is
-    reached at such a root alone. Where several deployments of a service answer the same version or
+    reached at such a root alone. The route of a service is at the site of its port, whose other
+    addresses come before it. Where several deployments of a service answer the same version or
     label, it leads to the one whose current version it is, else to the last of them in `routing`.
 
     A deployment that `routing` does not name has a pool and no path; one that is not in
@@ -110,7 +119,8 @@ def build_table(
     """
     main: list[CommandRoute] = []
     main_admin = list(admin)
-    ports: list[Site] = []
+    ports: dict[int, list[CommandRoute]] = {}
+    roots: set[int] = set()
     services = () if routing is None else routing.services
     deployments = {**_awaited(services), **deployments}
     for service in services:
@@ -120,18 +130,27 @@ def build_table(
         else:
             main += reach.by_name()
             main_admin += [
-                msgspec.structs.replace(route, path=f"/{service.service}{route.path}")
-                for route in service_admin
+                replace(route, path=f"/{service.service}{route.path}") for route in service_admin
             ]
         if service.port:
-            commands = [*reach.by_name(), *reach.at_root()]
-            ports.append(_site(service.port, commands, port_admin))
+            roots.add(service.port)
+            ports.setdefault(service.port, []).extend((*reach.by_name(), *reach.at_root()))
+    for service in services:
+        if service.route is not None:
+            at = ports.setdefault(service.route.port, []) if service.route.port else main
+            at[:0] = _Reach(service, deployments).at_route(service.route)
     return RouteTable(
         snapshot=snapshot,
         pools=tuple(
             pool for key, state in deployments.items() for pool in _pools(key, state, limits)
         ),
-        sites=(_site(0, main, main_admin), *ports),
+        sites=(
+            _site(0, main, main_admin),
+            *(
+                _site(port, commands, port_admin if port in roots else ())
+                for port, commands in ports.items()
+            ),
+        ),
         token_sets={
             service.service: service.tokens for service in services if service.tokens is not None
         },
@@ -261,6 +280,17 @@ class _Reach:
             route
             for command in _names(self._by_weight)
             for route in self._to(self._by_weight, command, (f"/{command}", f"/{name}/{command}"))
+        ]
+
+    def at_route(self, address: RouteAddress) -> list[CommandRoute]:
+        """The address that was chosen for it: every request there calls the model, a GET too."""
+        names = [command for command, web_app in _names(self._by_weight).items() if not web_app]
+        if PREDICT not in names and len(names) != 1:
+            return []
+        command = PREDICT if PREDICT in names else names[0]
+        return [
+            replace(route, methods=address.methods, about=b"")
+            for route in self._to(self._by_weight, command, [address.path])
         ]
 
     def by_name(self) -> list[CommandRoute]:

@@ -6,6 +6,7 @@ Must never: start, end or tell anything.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -14,7 +15,7 @@ from modelcloud.config import Limits
 from modelcloud.dataplane.messages import AdminRoute, RouteTable
 from modelcloud.dataplane.routes import DeploymentState, RoutedGeneration, build_table
 from modelcloud.node.fleet import Fleet
-from modelcloud.types import Routing
+from modelcloud.types import Routing, ServiceRouting
 
 
 class Routed(NamedTuple):
@@ -88,9 +89,10 @@ class Publisher:
 
     @property
     def wanted_ports(self) -> set[int]:
-        """Those that services want for themselves."""
+        """Those that services or their routes want."""
         services = () if self._routing is None else self._routing.services
-        return {service.port for service in services} - {0}
+        own = {service.port for service in services}
+        return (own | {s.route.port for s in services if s.route is not None}) - {0}
 
     def route(self, routing: Routing) -> int:
         """Reach the services like this; what is made from now on has this number, or a greater."""
@@ -119,10 +121,7 @@ class Publisher:
         """The table of this moment: who comes and who goes do so together."""
         self.due = False
         routing = self._routing and Routing(
-            services=tuple(
-                service if service.port in self._ports else replace(service, port=0)
-                for service in self._routing.services
-            )
+            services=tuple(_at_ports(service, self._ports) for service in self._routing.services)
         )
         table = build_table(
             snapshot=snapshot,
@@ -135,6 +134,14 @@ class Publisher:
         )
         routed = {key: _routed_by(state) for key, state in self._states.items()}
         return Publication(table, routed, self._routings)
+
+
+def _at_ports(service: ServiceRouting, ports: AbstractSet[int]) -> ServiceRouting:
+    """How a service is reached while its gateways have these ports, and no others."""
+    port, route = service.port, service.route
+    if route is not None and route.port and route.port not in ports:
+        route = None
+    return replace(service, port=port if port in ports else 0, route=route)
 
 
 def _state_of(fleet: Fleet) -> DeploymentState:

@@ -35,12 +35,20 @@ class Services:
     def create_service(
         self, name: str, group: str, *, idempotency_key: str | None = None, **fields: Any
     ) -> Record:
-        """Make a service without versions: `description`, `port`."""
+        """Make a service without versions.
+
+        Args:
+            name: what it is called.
+            group: whose it is.
+            idempotency_key: see `Platform`.
+            fields: `description`, `port`; `route`, a further address of its prediction, with its
+                `method` (GET, POST or any) and `route_port`.
+        """
         body = {"name": name, "group": group, **fields}
         return self._api.record("POST", "/services", body, key=idempotency_key)
 
     def edit_service(self, name: str, *, revision: int | None = None, **changes: Any) -> Record:
-        """Change `description` or `port` (None: none of its own)."""
+        """Change `description`, `port`, `route` (None: none), `method` or `route_port`."""
         return self._api.record("PATCH", f"/services/{part(name)}", changes, revision=revision)
 
     def delete_service(self, name: str, *, revision: int | None = None) -> None:

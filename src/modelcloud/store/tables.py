@@ -140,15 +140,23 @@ class InstanceType(Base):
 
 
 class Service(Base):
-    """A named model address. `sticky` is None or `{"kind": …, "name": …}`."""
+    """A named model address. `sticky` is None or `{"kind": …, "name": …}`.
+
+    `route` is a path without its leading slash, at the port `route_port` (0: the platform's own);
+    `method` is `any`, or the only one that it answers.
+    """
 
     __tablename__ = "services"
+    __table_args__ = (UniqueConstraint("route_port", "route"), Base.__table_args__)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
     group_id: Mapped[int] = mapped_column(ForeignKey("groups.id"), index=True)
     description: Mapped[str] = mapped_column(default="")
     port: Mapped[int | None] = mapped_column(unique=True)
+    route: Mapped[str | None]
+    method: Mapped[str] = mapped_column(default="any")
+    route_port: Mapped[int] = mapped_column(default=0)
     sticky: Mapped[dict[str, Any] | None]
     next_version: Mapped[int] = mapped_column(default=1)
     next_generation: Mapped[int] = mapped_column(default=1)

@@ -175,7 +175,9 @@ def instance(line: Line) -> None:
 
 def services(line: Line, server: PlatformServer, folder: Path) -> None:
     assert line("create-service", "empty") == "service empty made in group admin\n"
-    made = line.json("create-service", "bare", "--group", "team", "--description", "d")
+    made = line.json("create-service", "bare", "--group", "team", "--description", "d",
+                     "--route", "b", "--method", "POST")  # fmt: skip
+    assert (made["route"], made["method"]) == ("b", "POST")
     assert (made["group"], made["description"]) == ("team", "d")
     for name in ("empty", "bare"):
         line("delete", name, "--yes")
@@ -196,6 +198,10 @@ def services(line: Line, server: PlatformServer, folder: Path) -> None:
     assert line("edit-version", "fib", "2", "--enable") == "fib version 2 changed\n"
     assert line.json("edit-version", "fib", "2", "--metric", "f1=0.5")["metrics"] == {"f1": 0.5}
     assert line("edit-service", "fib", "--port", "0") == "fib changed\n"
+    moved = ("--route", "a/fib", "--method", "GET", "--route-port", "0")
+    made = line.json("edit-service", "fib", *moved)
+    assert (made["route"], made["method"], made["route_port"]) == ("a/fib", "GET", 0)
+    assert line.json("edit-service", "fib", "--route", "")["route"] is None
     assert line.json("edit-service", "fib", "--description", "d")["description"] == "d"
     assert [row[:4] for row in rows(line("versions", "fib"))] == [
         ["3", "Offline", "function", "yes"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from modelcloud.config import Limits
 from modelcloud.dataplane.messages import (
@@ -15,7 +16,7 @@ from modelcloud.dataplane.messages import (
     WorkerAddress,
 )
 from modelcloud.dataplane.routes import DeploymentState, RoutedGeneration, build_table
-from modelcloud.types import DeploymentRoute, Routing, ServiceRouting, Sticky
+from modelcloud.types import DeploymentRoute, RouteAddress, Routing, ServiceRouting, Sticky
 
 META = AdminRoute(path="/meta", methods=("GET",))
 REDOC = AdminRoute(path="/redoc/*", methods=("GET",), yields=True)
@@ -56,11 +57,12 @@ def table(
     tokens: tuple[str, ...] | None = None,
     at_root: bool = False,
     port: int = 0,
+    route: RouteAddress | None = None,
 ) -> RouteTable:
     """Of one service `m`."""
     service = ServiceRouting(
         service="m", deployments=deployments, sticky=sticky, tokens=tokens, at_root=at_root,
-        port=port,
+        port=port, route=route,
     )  # fmt: skip
     return build_table(
         snapshot=7,
@@ -325,3 +327,75 @@ def test_while_nobody_has_said_what_is_to_be_reached_the_table_says_so() -> None
     assert made.starting
     assert admin_at(made) == ["/meta"]
     assert not table({}).starting
+
+
+# ---- routes that people chose
+
+
+def routed(*commands: str | dict[str, Any], **fields: Any) -> dict[str, CommandRoute]:
+    """What stands at the port 666, where the service has its route."""
+    address = RouteAddress(path="/a/extract", port=666, **fields)
+    states = {"m/1": state(generation(1, *commands))}
+    made = table(states, DeploymentRoute(deployment="m/1", versions=(1,)), route=address)
+    assert admin_at(made, 666) == []
+    assert "/a/extract" not in by_path(made)
+    return by_path(made, 666)
+
+
+@pytest.mark.parametrize(
+    ("names", "called"),
+    [(("predict",), "predict"), (("ask",), "ask"), (("a", "predict"), "predict")],
+)
+def test_a_route_calls_predict_or_the_only_command_and_describes_nothing(
+    names: tuple[str, ...], called: str
+) -> None:
+    (route,) = routed(*names, methods=("GET",)).values()
+    assert (route.command, route.methods, route.about) == (called, ("GET",), b"")
+    assert (route.shares, route.wrapped) == ((Share("m/1"),), False)
+
+
+def test_a_route_calls_nothing_where_it_could_be_one_or_the_other() -> None:
+    assert routed("ask", "tell") == {}
+    assert routed(command("app", wholeSite=True, withRequest=True)) == {}
+
+
+def test_a_route_follows_weights_shadows_and_tokens_like_every_address() -> None:
+    made = table(
+        {f"m/{n}": state(generation(n, version=n)) for n in (1, 2, 3)},
+        DeploymentRoute(deployment="m/1", weight=3.0),
+        DeploymentRoute(deployment="m/2", weight=1.0),
+        DeploymentRoute(deployment="m/3", weight=0.0, shadow=0.5),
+        tokens=("t",),
+        sticky=USER,
+        route=RouteAddress(path="/extract"),
+    )
+    named, route = by_path(made)["/m/predict"], by_path(made)["/extract"]
+    assert replace(named, paths=route.paths, about=b"") == route
+    assert (len(route.shares), len(route.shadows), route.tokens) == (2, 1, "m")
+
+
+def test_services_share_a_port_of_routes_and_an_own_port_keeps_its_names() -> None:
+    def service(name: str, port: int, route: RouteAddress) -> ServiceRouting:
+        only = (DeploymentRoute(deployment="m/1"),)
+        return ServiceRouting(service=name, deployments=only, port=port, route=route)
+
+    made = build_table(
+        snapshot=1,
+        routing=Routing(
+            services=(
+                service("a", 0, RouteAddress(path="/x", port=666)),
+                service("b", 0, RouteAddress(path="/y", port=666)),
+                service("c", 9000, RouteAddress(path="/c/predict", methods=("GET",))),
+            )
+        ),
+        deployments={"m/1": state(generation(1))},
+        limits=Limits(),
+        port_admin=(META,),
+    )
+    assert set(by_path(made, 666)) == {"/x", "/y"}
+    assert admin_at(made, 666) == []
+    assert admin_at(made, 9000) == ["/meta"]
+    assert [site.port for site in made.sites] == [0, 9000, 666]
+    names = [path for route in made.sites[0].commands for path in route.paths]
+    assert names.index("/c/predict") < len(names) - 1 - names[::-1].index("/c/predict")
+    assert by_path(made)["/c/predict"].methods == ("GET", "POST"), "a name comes before a route"

@@ -26,6 +26,7 @@ from modelcloud.control.deployments.deployments import DeploymentRecord, Standin
 from modelcloud.control.deployments.generation_specs import Ground, make_spec
 from modelcloud.control.deployments.quota_sums import amounts, excess
 from modelcloud.control.deployments.rollouts import RolloutRecord
+from modelcloud.control.services.service_routes import refuse_ambiguous
 from modelcloud.errors import Conflict, InvalidInput, NotFound
 from modelcloud.rollout.records import Kind, RolloutState
 from modelcloud.serve.options import check_options
@@ -198,7 +199,8 @@ def deployable(tx: Session, service: Service, number: int) -> Version:
 
     Raises:
         NotFound: there is none.
-        Conflict: it is disabled, or a web application without a port of its own.
+        Conflict: it is disabled, a web application without a port of its own, or has no command
+            that the service's route could call.
     """
     version = tx.scalar(
         select(Version).where(Version.service_id == service.id, Version.number == number)
@@ -213,6 +215,8 @@ def deployable(tx: Session, service: Service, number: int) -> Version:
             f"version {number} of {service.name!r} is a web application, which answers every path: "
             "give the service a port of its own first"
         )
+    if service.route is not None:
+        refuse_ambiguous(service.name, number, version.signature)
     return version
 
 

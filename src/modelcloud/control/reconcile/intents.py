@@ -15,9 +15,10 @@ from modelcloud.control.access import tokens
 from modelcloud.control.deployments import rollouts
 from modelcloud.control.deployments.deployment_states import Wanted
 from modelcloud.control.deployments.generation_specs import key_of
+from modelcloud.control.services import service_routes
 from modelcloud.rollout.records import Rollout
 from modelcloud.store.tables import Deployment, Label, RolloutRow, Service, Version
-from modelcloud.types import Dispatch
+from modelcloud.types import Dispatch, RouteAddress
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -58,6 +59,7 @@ class ServiceIntent(msgspec.Struct, frozen=True, kw_only=True):
     sticky: dict[str, Any] | None
     tokens: tuple[str, ...] | None
     deployments: tuple[DeploymentIntent, ...]
+    route: RouteAddress | None = None
 
 
 class Intents(msgspec.Struct, frozen=True):
@@ -93,6 +95,7 @@ def read(tx: Session, now: float, name: str | None = None) -> Intents:
                     for row in rows
                     if row.service_id == service.id
                 ),
+                route=service_routes.address_of(service),
             )
             for service in services
         ),

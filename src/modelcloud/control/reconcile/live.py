@@ -42,7 +42,8 @@ class Live:
 
     def service(self, stored: ServiceRecord) -> ServiceRecord:
         """A service."""
-        problem = self._node.refused_ports.get(stored.port or 0)
+        refused = self._node.refused_ports
+        problem = refused.get(stored.port or 0) or refused.get(stored.route_port)
         return stored.model_copy(update={"port_problem": problem}) if problem else stored
 
     def deployment(self, stored: DeploymentRecord) -> DeploymentRecord:

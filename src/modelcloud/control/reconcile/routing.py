@@ -12,7 +12,7 @@ import msgspec
 
 from modelcloud.control.deployments.deployment_states import Wanted
 from modelcloud.control.reconcile.intents import ServiceIntent
-from modelcloud.types import DeploymentRoute, Routing, ServiceRouting, Sticky
+from modelcloud.types import DeploymentRoute, RouteAddress, Routing, ServiceRouting, Sticky
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +43,7 @@ class Reached(msgspec.Struct, frozen=True, kw_only=True):
     sticky: dict[str, Any] | None
     tokens: tuple[str, ...] | None
     places: tuple[Place, ...]
+    route: RouteAddress | None = None
 
 
 def routing(services: Iterable[Reached]) -> Routing:
@@ -62,6 +63,7 @@ def reached(service: ServiceIntent, serves: Callable[[str], bool | None]) -> Rea
         port=service.port,
         sticky=service.sticky,
         tokens=service.tokens,
+        route=service.route,
         places=tuple(
             Place(
                 id=intent.id,
@@ -99,6 +101,7 @@ def _service(reached: Reached) -> ServiceRouting:
         sticky=Sticky(**reached.sticky) if reached.sticky else None,
         port=reached.port,
         tokens=None if reached.tokens is None else tuple(sorted(reached.tokens)),
+        route=reached.route,
     )
 
 

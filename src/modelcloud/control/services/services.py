@@ -21,7 +21,7 @@ from modelcloud.control.common.revisions import Expected
 from modelcloud.control.deployments import deployments
 from modelcloud.control.deployments.deployment_states import Status, Wanted, status_of
 from modelcloud.control.deployments.deployments import resource_of, service_of
-from modelcloud.control.services import artifacts
+from modelcloud.control.services import artifacts, service_routes
 from modelcloud.control.services.version_forms import NewService, check_service_name
 from modelcloud.errors import Conflict, InvalidInput
 from modelcloud.store.tables import Deployment, Group, Label, Service, Version
@@ -58,7 +58,11 @@ class ServiceRecord(Record):
     Attributes:
         status: `Serving` if a deployment is, else `Deploying` or `Failed` if one is.
         address: where predictions are asked for, below the platform's address.
-        port: of its own; None: none. `port_problem`: why it cannot be had; it is tried again.
+        port: of its own; None: none. `port_problem`: why it, or the route's, cannot be had; it is
+            tried again.
+        route: a path, without the leading slash, at which its prediction is asked for too.
+        method: `any`, or the only one that the route answers.
+        route_port: where the route is; 0: at the platform's address.
         versions: how many are registered; `latest` is the highest number, 0 without any.
         deployments: those that are there, by version.
     """
@@ -70,6 +74,9 @@ class ServiceRecord(Record):
     address: str
     port: int | None
     port_problem: str = ""
+    route: str | None = None
+    method: str = "any"
+    route_port: int = 0
     sticky: dict[str, Any] | None
     versions: int
     latest: int
@@ -147,6 +154,9 @@ def add(tx: Session, actor: Actor, asked: NewService, taken_ports: Iterable[int]
         group=group,
         description=asked.description,
         port=asked.port,
+        route=service_routes.clean(asked.route),
+        method=asked.method,
+        route_port=asked.route_port,
         sticky=None,
         next_version=1,
         next_generation=1,
@@ -169,7 +179,14 @@ def check_new(tx: Session, actor: Actor, asked: NewService, taken_ports: Iterabl
     taken = tx.scalar(select(Service.name).where(func.lower(Service.name) == asked.name.lower()))
     if taken is not None:
         raise Conflict(f"the name is taken: there is a service {taken!r} on this instance")
+    service_routes.refuse_name(tx, asked.name)
     _check_port(tx, asked.port, taken_ports, but=None)
+    route = service_routes.clean(asked.route)
+    service_routes.check(tx, route, asked.route_port, taken_ports, but=None)
+    if asked.route_port and asked.route_port == asked.port:
+        raise Conflict(f"port {asked.port} cannot be both the service's own and its route's")
+    if route and not asked.route_port and route.partition("/")[0].lower() == asked.name.lower():
+        raise Conflict(f"the route {route!r} begins with the name of the service itself")
     return group
 
 
@@ -177,13 +194,14 @@ def edit(
     tx: Session, actor: Actor, name: str, changes: dict[str, Any], expected: Expected,
     taken_ports: Iterable[int],
 ) -> ServiceRecord:  # fmt: skip
-    """Change `description` or `port`, as far as they are in `changes`.
+    """Change description, port or route, as far as they are in `changes`.
 
     Raises:
         NotFound: there is none that the actor may see.
         Refused: the actor may not.
         InvalidInput: the port is the platform's.
-        Conflict: the port is another service's, or a web application needs it.
+        Conflict: the port or the route is another service's, a web application needs the port, or
+            a version online has no command for a route.
         PreconditionFailed: it was changed in the meantime.
     """
     service = service_of(tx, actor, name, Action.EDIT_SERVICE)
@@ -193,9 +211,13 @@ def edit(
         if changes["port"] is None:
             _refuse_web_application(tx, service)
         service.port = changes["port"]
+    if _ROUTE & changes.keys():
+        _edit_route(tx, service, changes, taken_ports)
     service.description = changes.get("description", service.description)
     service.revision += 1
-    detail = f"port {service.port}" if "port" in changes else "description"
+    detail = ", ".join(
+        f"{name} {getattr(service, name)}" if name != "description" else name for name in changes
+    )
     audit.note(tx, actor, Action.EDIT_SERVICE, "service", name, service.group.name, detail=detail)
     return record(tx, service)
 
@@ -232,6 +254,21 @@ def record(tx: Session, service: Service) -> ServiceRecord:
 
 
 # ---- inside
+
+_ROUTE = {"route", "method", "route_port"}
+
+
+def _edit_route(
+    tx: Session, service: Service, changes: dict[str, Any], taken_ports: Iterable[int]
+) -> None:
+    route = service_routes.clean(changes.get("route", service.route))
+    port = changes.get("route_port", service.route_port if route else 0)
+    if (route, port) != (service.route, service.route_port):
+        service_routes.check(tx, route, port, taken_ports, but=service)
+        if route is not None and service.route is None:
+            service_routes.refuse_online(tx, service)
+    service.route, service.route_port = route, port
+    service.method = changes.get("method", service.method)
 
 
 def _records(tx: Session, services: Sequence[Service]) -> dict[int, ServiceRecord]:
@@ -294,6 +331,9 @@ def _record(
         status=next((word for word in _ORDER if word in words), Status.OFFLINE),
         address=f"/predict/{service.name}",
         port=service.port,
+        route=service.route,
+        method=service.method,
+        route_port=service.route_port,
         sticky=service.sticky,
         versions=versions,
         latest=latest,
@@ -321,6 +361,7 @@ def _check_port(
     other = tx.scalar(select(Service).where(Service.port == port))
     if other is not None and other is not but:
         raise Conflict(f"port {port} is taken by another service")
+    service_routes.refuse_port(tx, port)
 
 
 def _refuse_web_application(tx: Session, service: Service) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -25,23 +25,38 @@ RESERVED_SERVICES = RESERVED | {"api", "predict", "probe"}
 
 Text = Annotated[str, Field(max_length=2_000)]
 Port = Annotated[int, Field(ge=1, le=65_535)]
+RoutePort = Annotated[int, Field(ge=0, le=65_535)]
+RouteMethod = Literal["any", "GET", "POST"]
 Requirements = Annotated[str, Field(max_length=MAX_REQUIREMENTS)]
 
 
 class NewService(Body):
-    """A service to make. `port`: of its own, beside the platform's address."""
+    """A service to make.
+
+    Attributes:
+        port: of its own, beside the platform's address.
+        route: a further address of its prediction, such as `extract` or `faces/extract`.
+        method: the only one that the route answers; `any`: GET and POST.
+        route_port: where the route is; 0: at the platform's own port. Services may share one.
+    """
 
     name: str
     group: str
     description: Text = ""
     port: Port | None = None
+    route: str | None = None
+    method: RouteMethod = "any"
+    route_port: RoutePort = 0
 
 
 class ServiceChanges(Body):
-    """What to change; what is left out stays. `port` null: none of its own."""
+    """What to change; what is left out stays. `port` null: none of its own; `route` likewise."""
 
     description: Text = ""
     port: Port | None = None
+    route: str | None = None
+    method: RouteMethod = "any"
+    route_port: RoutePort = 0
 
 
 class RegisterBody(Body):

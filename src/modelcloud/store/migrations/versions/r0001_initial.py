@@ -129,6 +129,9 @@ def upgrade() -> None:
         sa.Column("group_id", sa.Integer(), nullable=False),
         sa.Column("description", sa.String(), nullable=False),
         sa.Column("port", sa.Integer(), nullable=True),
+        sa.Column("route", sa.String(), nullable=True),
+        sa.Column("method", sa.String(), nullable=False),
+        sa.Column("route_port", sa.Integer(), nullable=False),
         sa.Column("sticky", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("next_version", sa.Integer(), nullable=False),
         sa.Column("next_generation", sa.Integer(), nullable=False),
@@ -139,6 +142,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_services"),
         sa.UniqueConstraint("name", name="uq_services_name"),
         sa.UniqueConstraint("port", name="uq_services_port"),
+        sa.UniqueConstraint("route_port", "route", name="uq_services_route_port_route"),
         sqlite_autoincrement=True,
     )
     op.create_index("ix_services_group_id", "services", ["group_id"])
