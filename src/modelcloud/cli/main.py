@@ -16,6 +16,7 @@ import typer
 from modelcloud import __version__
 from modelcloud.cli import (
     account,
+    apply,
     deploy,
     generate,
     instance,
@@ -56,7 +57,7 @@ for command in (
     services.services, services.service, services.register, services.versions,
     services.create_service, services.edit_service, services.edit_version, services.delete,
     deploy.deploy, deploy.deployments, deploy.redeploy, deploy.start, deploy.stop, deploy.scale,
-    deploy.undeploy, deploy.rollouts, traffic.traffic, traffic.label,
+    deploy.undeploy, deploy.rollouts, apply.apply, traffic.traffic, traffic.label,
     observe.logs, observe.metrics, instance.node, instance.audit,
 ):  # fmt: skip
     app.command(rich_help_panel="Platform")(command)

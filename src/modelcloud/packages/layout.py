@@ -46,8 +46,8 @@ class {class_name}:
 '''
 _REQUIREMENTS = "# The packages of {name}, one a line, as numpy==2.2.6; they are its own.\n"
 _SERVER = """[MODEL SERVE]
-# port of the routes below; the platform's own, or any other that is free
-port = 8080
+# port of the routes below: any that is free, or the platform's own
+port = 9090
 """
 _SECTION = """
 [algopkg.{name}]

@@ -18,7 +18,7 @@ MAX_KEEP_WARM_S = 24 * 3600.0
 ENGINES = ("local", "ray")
 METHODS = {"GET": "GET", "POST": "POST", "ANY": "any"}
 _UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
-_SEGMENT = re.compile(r"[A-Za-z0-9._~-]+")
+_SEGMENT = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9._~-]*")
 
 
 class Unfit(Exception):
@@ -101,8 +101,7 @@ def route(text: str) -> str:
     """A path without its leading slash."""
     path = text.removeprefix("/")
     parts = path.split("/")
-    fits = all(_SEGMENT.fullmatch(part) and part not in {".", ".."} for part in parts)
-    if not fits or len(parts) > 8 or len(path) > 200:
+    if not all(map(_SEGMENT.fullmatch, parts)) or len(parts) > 8 or len(path) > 200:
         raise Unfit("a path such as extract or faces/extract: up to 8 parts of A-Z a-z 0-9 . _ ~ -")
     return path
 
