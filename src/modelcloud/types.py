@@ -131,12 +131,15 @@ class Dispatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class GenerationSpec(msgspec.Struct, frozen=True, kw_only=True):
     """All that a worker needs to become one replica of a generation.
 
-    Two workers started from equal specs are the same generation; any difference is an update.
+    Two workers started from equal specs are the same generation; any difference is an update. Of
+    one generation there are further specs where its workers took other options as they served.
 
     Attributes:
         service: name of the service.
         deployment: key of the deployment, unique on the node; in serve mode the service's name.
         generation: 1, 2, 3 …, new for every update of the service.
+        revision: 0 with the options that the generation was begun with; else the number, out of
+            the same sequence, under which its running workers were given these.
         version: 1, 2, 3 …, new for every artifact.
         target: what is served: `path/model.py`, `path/file.py:function`, `module:function`.
         snapshot: folder with the code as it was when staged (see `artifacts.snapshot`), so that a
@@ -160,6 +163,7 @@ class GenerationSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     service: str
     generation: int
+    revision: int = 0
     deployment: str = ""
     version: int
     target: str
@@ -180,6 +184,11 @@ class GenerationSpec(msgspec.Struct, frozen=True, kw_only=True):
     threads: int = 1
     load_timeout_s: float = 600.0
     max_body: int = 64 * 1024 * 1024
+
+    @property
+    def number(self) -> int:
+        """Under which it was begun: what is begun later has a greater one."""
+        return max(self.generation, self.revision)
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -209,10 +218,11 @@ MANIFEST = "manifest.json"
 
 
 class WorkerView(msgspec.Struct, frozen=True, kw_only=True):
-    """One worker process as the node sees it now."""
+    """One worker process as the node sees it now; `revision`: of the options that it has."""
 
     id: int
     generation: int
+    revision: int = 0
     state: State
     pid: int = 0
     error: str = ""
@@ -225,10 +235,13 @@ class GenerationWish(msgspec.Struct, frozen=True, kw_only=True):
     """What is wanted of one generation.
 
     Attributes:
+        spec: a running worker of this generation that has another revision of its options is given
+            these between two requests, one after another; new ones start with them.
         replicas: workers to have, those leaving not counted; of too many, the unready go first.
         routed: whether its ready workers receive requests. Routed with 0 replicas: its commands
             stay known and their requests wait for what comes next.
-        restart: whether a worker that dies is replaced (a candidate's is not: it failed).
+        restart: whether a worker that dies is replaced (a candidate's is not: it failed). So is
+            one that does not take its options.
         percent: of the deployment's requests that this generation gets, however many workers it
             has; None: generations without one share what is left, by their workers.
     """
@@ -259,15 +272,15 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
         workers: every worker process that has not been reaped.
         preparing: the generations whose files are being checked (`fetching`) or whose environment
             is being built (`building_env`) before their first worker is started.
-        failures: why a generation wanted with `restart=False` failed (the first worker's reason),
-            kept as long as that generation is wanted.
+        failures: why a generation wanted with `restart=False` failed, or did not take its options
+            (the first worker's reason), kept as long as it is wanted like that.
         routed: the generations the gateways' current, fully acknowledged table routes to
             (ids of workers, by generation). A generation not in here gets no new requests.
         percents: of those, the ones that the acknowledged table gives a percentage of their own.
         settled: generations for which no gateway awaits an answer any more.
         degraded: why the deployment is below its wanted strength ("" when it is not).
         signatures: what each generation offers, as `sdk.contract.Signature.to_dict()`, with the
-            options it was loaded with, in JSON form, as `optionValues`.
+            options it has, in JSON form, as `optionValues`.
     """
 
     workers: tuple[WorkerView, ...] = ()

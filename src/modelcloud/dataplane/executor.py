@@ -55,6 +55,8 @@ class Executor:
         self._woken: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._calls = 0  # on threads
+        self._held = False
 
     @property
     def batch_counts(self) -> tuple[int, int]:
@@ -73,6 +75,33 @@ class Executor:
             link.flush()
             link.transport.close()
 
+    async def hold(self, timeout_s: float) -> bool:
+        """Begin no further call until `release`, once those that run have ended.
+
+        Returns:
+            False: some still ran after `timeout_s`, and nothing is held.
+        """
+        self._held = True
+        end = monotonic() + timeout_s
+        while self._running():
+            if monotonic() >= end:
+                self.release()
+                return False
+            await asyncio.sleep(0.002)
+        for link in self.links:
+            link.flush()
+        await asyncio.sleep(0)  # whoever blocks the loop now keeps no answer back
+        return True
+
+    def release(self) -> None:
+        """Go on."""
+        self._held = False
+        self.run()
+
+    def _running(self) -> bool:
+        asked = any(link.running or link.streams for link in self.links)
+        return asked or bool(self._calls or self._batches_running or self._tasks)
+
     def _waiting(self) -> bool:
         batches = any(batches.waiting for _, batches in self._batching)
         return bool(self.jobs or batches or self._batches_running)
@@ -88,7 +117,9 @@ class Executor:
 
     def run(self) -> None:
         """Run waiting requests for a slice of time."""
-        self.scheduled = False
+        self.scheduled = self._held
+        if self._held:
+            return
         now = monotonic()
         end = now + SLICE_S
         jobs = self.jobs
@@ -197,6 +228,7 @@ class Executor:
             link.answer(rid, command.run(codec, body))
             self.busy_since = 0.0
         else:
+            self._calls += 1
             future = self._threads.submit(command.run, codec, body)
             link.running[rid] = future
             future.add_done_callback(
@@ -204,6 +236,7 @@ class Executor:
             )
 
     def _thread_done(self, link: GatewayLink, rid: int, done: Future[Answer]) -> None:
+        self._calls -= 1
         if link.running.pop(rid, None) is not None:
             if done.cancelled():
                 link.over(rid)

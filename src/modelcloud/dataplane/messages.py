@@ -46,6 +46,12 @@ class Ping(Message):
     seq: int
 
 
+class Reconfigure(Message):
+    """Take the options of `spec`, which differs in nothing else, between two requests."""
+
+    spec: GenerationSpec
+
+
 class Stop(Message):
     """Finish what was received, then exit with status 0."""
 
@@ -76,6 +82,23 @@ class LoadFailed(Message):
     detail: str = ""
     file: str = ""
     line: int = 0
+
+
+class Reconfigured(Message):
+    """Answer to Reconfigure: these options hold; with an `error`, those before it do.
+
+    Attributes:
+        revision: of the options that were to be taken.
+        options: all that hold now, in JSON form, defaults among them.
+        error: why they were not taken; for the user.
+        restored: False: the options before could not be put back either. The worker answers
+            nothing more, and is to be ended.
+    """
+
+    revision: int
+    options: dict[str, Any] = {}
+    error: str = ""
+    restored: bool = True
 
 
 class Pong(Message):
@@ -356,8 +379,8 @@ class RequestMeta(msgspec.Struct, frozen=True, kw_only=True):
     peer: str = ""
 
 
-ToWorker: TypeAlias = Load | Ping | Stop
-FromWorker: TypeAlias = Progress | Ready | LoadFailed | Pong
+ToWorker: TypeAlias = Load | Ping | Reconfigure | Stop
+FromWorker: TypeAlias = Progress | Ready | LoadFailed | Reconfigured | Pong
 ToGateway: TypeAlias = StartGateway | Publish | StatsRequest | DrainGateway | AdminResponse
 FromGateway: TypeAlias = Listening | Published | Idle | WorkerOverdue | Stats | AdminRequest
 

@@ -26,6 +26,7 @@ from modelcloud.dataplane.executor import Executor
 from modelcloud.dataplane.gateway_link import GatewayLink
 from modelcloud.dataplane.lifeline import end_with_group, tie_to_parent
 from modelcloud.dataplane.proving import check_golden, warm_up
+from modelcloud.dataplane.reconfiguring import Reconfiguring, option_values
 from modelcloud.errors import InvalidInput, ModelcloudError
 from modelcloud.sdk.contract import Backend, Signature
 from modelcloud.types import State
@@ -50,6 +51,8 @@ class NodeLink:
         self._lock = threading.Lock()
         self._executor: Executor | None = None
         self._stop: asyncio.Event | None = None
+        self._reconfiguring: Reconfiguring | None = None
+        self._changes: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: list[Any] = []
         self._listener = threading.Thread(target=self._listen, name="node", daemon=True)
@@ -91,10 +94,23 @@ class NodeLink:
     def _handle(self, message: Any) -> None:
         if isinstance(message, messages.Ping):
             self.send(self._pong(message.seq))
+        elif isinstance(message, messages.Reconfigure):
+            if self._loop is not None:  # else it is still loading, which the node would not ask
+                self._loop.call_soon_threadsafe(self._reconfigure, message)
         elif isinstance(message, messages.Stop):
             if self._loop is None or self._stop is None:
                 os._exit(0)  # still loading: nothing to finish
             self._loop.call_soon_threadsafe(self._stop.set)
+
+    def _reconfigure(self, message: messages.Reconfigure) -> None:
+        async def change(reconfiguring: Reconfiguring) -> None:
+            self.send(await reconfiguring.take(message.spec))
+
+        assert self._loop is not None
+        assert self._reconfiguring is not None
+        task = self._loop.create_task(change(self._reconfiguring))
+        self._changes.add(task)
+        task.add_done_callback(self._changes.discard)
 
     def _pong(self, seq: int) -> messages.Pong:
         if self._executor is None:
@@ -108,9 +124,13 @@ class NodeLink:
         """Do nothing but answer pings; `Stop`, and the end of the node, end this process."""
         self._listener.join()
 
-    def serving(self, executor: Executor) -> asyncio.Event:
-        """From now on pings tell how long the running call lasts; the event says to stop."""
+    def serving(self, executor: Executor, reconfiguring: Reconfiguring) -> asyncio.Event:
+        """From now on pings tell how long the running call lasts, and options may change.
+
+        The event says to stop.
+        """
         self._executor = executor
+        self._reconfiguring = reconfiguring
         self._stop = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         return self._stop
@@ -178,8 +198,7 @@ def _imported(load: messages.Load) -> tuple[Backend, dict[str, Any]]:
 
 
 def _described(signature: Signature, options: dict[str, Any]) -> dict[str, Any]:
-    defaults = {n: kind.default for n, kind in signature.options.items() if not kind.required}
-    return {**signature.to_dict(), "optionValues": {**defaults, **options}}
+    return {**signature.to_dict(), "optionValues": option_values(signature, options)}
 
 
 class LoadError(Exception):
@@ -246,7 +265,7 @@ async def _serve(
         server = await loop.create_unix_server(lambda: GatewayLink(executor), load.socket)
     finally:
         os.umask(mask)
-    stop = node.serving(executor)
+    stop = node.serving(executor, Reconfiguring(backend, executor, load.spec))
     node.send(ready)
     await stop.wait()
     server.close()

@@ -1,7 +1,8 @@
 """An engine in memory, for tests: its workers and gateways move only when told to.
 
 Must never: start a process, read a clock or act by itself. Drive it with `advance`, `acknowledge`,
-`reap` (or `settle`, which is all of them until nothing moves) and with `hang`, `fail`, `kill`.
+`reap` (or `settle`, which is all of them until nothing moves) and with `hang`, `fail`, `kill`,
+`refuse`.
 Where there is one deployment only, no lever needs its name.
 """
 
@@ -32,6 +33,7 @@ class _Worker(msgspec.Struct, kw_only=True):
     id: int
     deployment: str
     generation: int
+    revision: int
     state: State = State.PENDING
     hangs: bool = False
     restarts: int = 0
@@ -114,7 +116,13 @@ class FakeEngine:
         if there is None:
             return Observed()
         workers = tuple(
-            WorkerView(id=w.id, generation=w.generation, state=w.state, restarts=w.restarts)
+            WorkerView(
+                id=w.id,
+                generation=w.generation,
+                revision=w.revision,
+                state=w.state,
+                restarts=w.restarts,
+            )
             for w in self._of(deployment)
         )
         wanted = sum(wish.replicas for wish in there.desired.generations if wish.routed)
@@ -151,8 +159,17 @@ class FakeEngine:
         return moved
 
     def advance(self, worker: int) -> bool:
-        """Move a coming worker one step on; False if it hangs, is ready or is leaving."""
+        """Move a coming worker one step on; False if it hangs, is ready or is leaving.
+
+        A ready one that has other options than are wanted takes those.
+        """
         w = self._workers[worker]
+        if self._is_to_change(w):
+            wish = self._deployments[w.deployment].wish(w.generation)
+            assert wish is not None
+            w.revision = wish.spec.revision
+            self._changed(w.deployment)
+            return True
         if w.hangs or w.state not in _NEXT:
             return False
         w.become(_NEXT[w.state])
@@ -180,6 +197,23 @@ class FakeEngine:
             return False
         del self._workers[worker]
         self._comply(w.deployment)
+        return True
+
+    def refuse(self, worker: int, reason: str = "reconfigure raised ValueError") -> bool:
+        """A ready worker does not take the options that are wanted; False if it has them.
+
+        Where its generation is to go on whatever happens, another takes its place.
+        """
+        w = self._workers[worker]
+        if not self._is_to_change(w):
+            return False
+        there = self._deployments[w.deployment]
+        wish = there.wish(w.generation)
+        if wish is not None and wish.restart:
+            self.fail(worker, reason)
+            return True
+        there.failures.setdefault(w.generation, reason)
+        self._changed(w.deployment)
         return True
 
     def hang(self, worker: int) -> None:
@@ -266,10 +300,23 @@ class FakeEngine:
                     table.percents[generation] = wish.percent
         return table
 
+    def _is_to_change(self, w: _Worker) -> bool:
+        """Whether a ready worker is to take other options, and may: one has not failed of them."""
+        there = self._deployments[w.deployment]
+        wish = there.wish(w.generation)
+        if w.hangs or w.state is not State.SERVING or wish is None:
+            return False
+        return w.revision != wish.spec.revision and w.generation not in there.failures
+
     def _start(self, deployment: str, generation: int, *, restarts: int = 0) -> None:
         self._last_id += 1
+        wish = self._deployments[deployment].wish(generation)
         self._workers[self._last_id] = _Worker(
-            id=self._last_id, deployment=deployment, generation=generation, restarts=restarts
+            id=self._last_id,
+            deployment=deployment,
+            generation=generation,
+            revision=wish.spec.revision if wish is not None else 0,
+            restarts=restarts,
         )
 
     def _comply(self, deployment: str) -> None:

@@ -148,6 +148,7 @@ class Fleet:
             braked, last_death = generation.brake.on, generation.last_death
             generation.brake.relax(now)
             self._balance(generation, now)
+            self._reconfigure(generation)
             if len(generation.ready) >= generation.wish.replicas and not generation.brake.on:
                 generation.last_death = ""
             if (braked, last_death) != (generation.brake.on, generation.last_death):
@@ -178,6 +179,21 @@ class Fleet:
                 return
             for _ in range(generation.brake.starts(now, missing)):
                 self._start(generation, now)
+
+    def _reconfigure(self, generation: Generation) -> None:
+        """Give one more worker the options that are wanted, while nothing speaks against it.
+
+        A generation that goes on whatever happens has all its other workers ready at that.
+        """
+        wish, workers = generation.wish, list(generation.workers.values())
+        if generation.failure or any(worker.changing for worker in workers):
+            return
+        if wish.restart and any(worker.loading for worker in workers):
+            return
+        for worker in generation.ready:
+            if worker.revision != wish.spec.revision:
+                worker.reconfigure(replace(wish.spec, python=generation.python or ""))
+                return
 
     def _prepare(self, generation: Generation, now: float) -> None:
         """Have its files and its environment made ready, before its first worker."""
@@ -238,12 +254,28 @@ class Fleet:
         self._on_change()
 
     def _changed(self, generation: Generation) -> None:
-        for worker in generation.workers.values():
+        wish = generation.wish
+        for worker in list(generation.workers.values()):
             if worker.state is State.SERVING:
-                generation.signature = generation.signature or worker.signature
-            elif worker.state is State.FAILED and not generation.wish.restart:
+                self._heard(generation, worker)
+            elif worker.state is State.FAILED and not wish.restart:
                 generation.failure = generation.failure or worker.error
+        ready = generation.ready
+        if ready and all(worker.revision == wish.spec.revision for worker in ready):
+            generation.signature = ready[0].signature
         self._touch()
+
+    @staticmethod
+    def _heard(generation: Generation, worker: Worker) -> None:
+        """Take note of what a ready worker offers, and of options that it did not take."""
+        generation.signature = generation.signature or worker.signature
+        refusal, wish = worker.refusal, generation.wish
+        if refusal is None or refusal[0] != wish.spec.revision or worker.changing:
+            return
+        if not wish.restart:
+            generation.failure = generation.failure or refusal[1]
+        else:
+            worker.fail(f"cannot be given its options: {refusal[1]}")
 
     def _gone(self, generation: Generation, worker: Worker) -> None:
         del generation.workers[worker.id]

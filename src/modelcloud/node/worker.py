@@ -20,6 +20,8 @@ from modelcloud.dataplane.messages import (
     Pong,
     Progress,
     Ready,
+    Reconfigure,
+    Reconfigured,
     Stop,
     WorkerAddress,
 )
@@ -45,6 +47,8 @@ TERM_GRACE_S = 1.0
 FAILED_GRACE_S = 2.0
 #: A sick worker that is still not gone after so long is replaced all the same.
 DYING_S = 5.0
+#: For a worker to take other options, what it waits for among it.
+RECONFIGURE_S = 30.0
 #: Between a hang-up that a gateway saw and the end of the process that it usually means.
 SUSPECT_S = 0.5
 TAIL_LINES = 10
@@ -81,6 +85,10 @@ class Surroundings(NamedTuple):
 class Worker:
     """A replica of a generation, from its start to the moment it is reaped.
 
+    Attributes:
+        revision: of the options that it has.
+        refusal: the last revision that it did not take, and why.
+
     Args:
         number: unique on the node; its id.
         restarts: deaths in its generation before it was started.
@@ -110,6 +118,9 @@ class Worker:
         self.state = State.PENDING
         self.signature: dict[str, Any] = {}
         self.error = ""
+        self.revision = spec.revision
+        self.refusal: tuple[int, str] | None = None
+        self._asked: tuple[GenerationSpec, float] | None = None
         self._around = around
         self._on_change = on_change
         self._on_exit = on_exit
@@ -180,6 +191,11 @@ class Worker:
         return self.state in {State.DRAINING, State.STOPPED}
 
     @property
+    def changing(self) -> bool:
+        """It was given other options and has not said yet whether it took them."""
+        return self._asked is not None
+
+    @property
     def pid(self) -> int:
         """Of its process, which leads a session and a group of its own."""
         return self._child.pid
@@ -190,6 +206,7 @@ class Worker:
         return WorkerView(
             id=self.id,
             generation=self.spec.generation,
+            revision=self.revision,
             state=self.state,
             pid=self.pid,
             error=self.error,
@@ -227,6 +244,11 @@ class Worker:
             return False
         self._become(State.SERVING)
         return True
+
+    def reconfigure(self, spec: GenerationSpec) -> None:
+        """Give a ready one the options of this spec of its generation."""
+        self._asked = spec, self._around.clock()
+        self._child.send(Reconfigure(spec=spec))
 
     def stop_once_drained(self, in_use: bool, drain_s: float) -> None:
         """Tell a draining worker to stop, if no gateway uses it or it has drained for too long."""
@@ -269,6 +291,10 @@ class Worker:
             self.fail(
                 f"was still {self.state.value} after {limit:g} s (load_timeout_s);"
                 " its stack is in its log"
+            )
+        if self._asked is not None and now - self._asked[1] >= RECONFIGURE_S:
+            self.fail(
+                f"did not take its new options within {RECONFIGURE_S:g} s; its stack is in its log"
             )
         if now - self._pinged >= PING_S:
             self._pinged = now
@@ -318,9 +344,21 @@ class Worker:
                 reason = message.message + ("" if known else where)
                 self._fail("\n".join(escape(line) for line in reason.split("\n")))
                 self._child.end((FAILED_GRACE_S, signal.SIGKILL))
+            case Reconfigured() if self._asked is not None:
+                self._reconfigured(message, self._asked[0])
             case _:
                 return  # too late to matter: it has failed or was retired
         self._on_change()
+
+    def _reconfigured(self, message: Reconfigured, spec: GenerationSpec) -> None:
+        self._asked = None
+        if not message.error:
+            self.spec, self.revision = spec, spec.revision
+            self.signature = {**self.signature, "optionValues": message.options}
+            return
+        self.refusal = message.revision, message.error
+        if not message.restored:
+            self.fail(f"is of no use any more: {message.error}")
 
     def _ended(self, how: str) -> None:
         run_dir.clear(self._folder)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from modelcloud.rollout.snapshot import DeploymentSnapshot, Flight, Phase, target_shape
-from modelcloud.types import Observed, State, Strategy, WorkerView
+from modelcloud.types import GenerationSpec, Observed, State, Strategy, WorkerView
 
 #: States of a worker that will not serve again unless it is called back.
 LEAVING = (State.DRAINING, State.STOPPED, State.FAILED)
@@ -27,6 +27,18 @@ def ready(o: Observed, generation: int) -> int:
 def alive(o: Observed, generation: int) -> int:
     """Workers of a generation that can answer or are coming up."""
     return len(_coming(o, generation))
+
+
+def having(o: Observed, spec: GenerationSpec) -> int:
+    """Workers of a generation that can answer and have these of its options."""
+    mine = [w for w in o.workers if w.generation == spec.generation]
+    return sum(w.revision == spec.revision and w.state is State.SERVING for w in mine)
+
+
+def part(o: Observed, spec: GenerationSpec) -> float:
+    """Of a generation's workers that can answer, the part that has these of its options."""
+    there = ready(o, spec.generation)
+    return having(o, spec) / there if there else 1.0
 
 
 def routed(o: Observed) -> set[int]:

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from modelcloud.dataplane.metrics import BUCKETS
 from modelcloud.engines.base import Engine
-from modelcloud.rollout import counts, policy, snapshot
+from modelcloud.rollout import counts, in_place, policy, snapshot
 from modelcloud.rollout.canary import Answers
 from modelcloud.rollout.history import History
 from modelcloud.rollout.journal import Journal, Kept
@@ -206,7 +206,9 @@ class Loop:
         assert rollout is not None
         self.running = rollout
         self._note = ""
-        target = rollout.target
+        target = rollout.target = in_place.target_of(
+            self.facts, self.observe(), rollout.target, rollout.strategy
+        )
         self.facts = snapshot.start(
             self.facts, target, rollout.strategy, self._clock(), rollout.shape
         )
@@ -215,16 +217,20 @@ class Loop:
         rollout.source = self.facts.serving
         rollout.started_at = self._wall()
         self.history.changed(rollout)
+        way = f"by {rollout.strategy.name.value}"
+        if rollout.reconfigures:
+            way = "by other options for its running workers"
         self._say(
             rollout,
             f"{rollout.kind.value} to version {target.version} (generation {target.generation}) "
-            f"by {rollout.strategy.name.value}",
+            f"{way}",
         )
 
     def _record(self, rollout: Rollout, decision: policy.Decision, observed: Observed) -> None:
         step = decision.step or rollout.step
         percent = max(rollout.percent, decision.percent)
         share = counts.share(observed, rollout.target.generation)
+        share = round(share * counts.part(observed, rollout.target), 1)
         if (step, percent, share) != (rollout.step, rollout.percent, rollout.share):
             rollout.step, rollout.percent, rollout.share = step, percent, share
             self.history.changed(rollout)

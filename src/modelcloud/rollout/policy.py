@@ -13,7 +13,8 @@ Rules the strategies share:
 `blue_green` and `recreate` go clearing → loading → switching, and differ in how many workers the
 serving generation keeps meanwhile: all or none. `canary` is `blue_green` with watching before the
 switch. `rolling` goes shifting, both routed. From any of them `reverting` leads back. With nothing
-serving, every strategy is `blue_green`.
+serving, every strategy is `blue_green`. With another revision of the serving generation's options
+as the target, all there is to it is `reconfiguring`, in the workers that run.
 
 The number of replicas may be another one at each decision; a phase rests on the one it is given.
 """
@@ -34,9 +35,17 @@ from modelcloud.rollout.snapshot import (
     Outcome,
     Phase,
     doubles,
+    in_place,
     target_shape,
 )
-from modelcloud.types import Desired, GenerationWish, Observed, State, Strategy
+from modelcloud.types import (
+    Desired,
+    GenerationSpec,
+    GenerationWish,
+    Observed,
+    State,
+    Strategy,
+)
 
 #: Granted beyond what the engine itself allows a load or a drain, so that its reason comes first.
 MARGIN_S = 30.0
@@ -308,6 +317,28 @@ def _shifting(s: DeploymentSnapshot, f: Flight, o: Observed, now: float) -> Deci
     )
 
 
+def _reconfiguring(s: DeploymentSnapshot, f: Flight, o: Observed, now: float) -> Decision:
+    target = f.target
+    if target.generation in o.failures:
+        return _give_up(s, f, o, now, o.failures[target.generation])
+    having = counts.having(o, target)
+    if having >= s.replicas and counts.part(o, target) == 1:
+        return _succeeded(wishes.desired(s, wishes.serve(target, s.replicas)), f)
+    f = counts.progress(f, having, now)
+    deadline = f.since + target.load_timeout_s + MARGIN_S
+    given = f"{having} of {s.replicas} workers have the new options"
+    if now >= deadline:
+        return _give_up(s, f, o, now, f"{given} within {target.load_timeout_s:g} s")
+    return Decision(
+        desired=wishes.desired(s, wishes.change(target, s.replicas)),
+        flight=f,
+        step=State.LOADING,
+        percent=min(having * counts.READY_PERCENT // s.replicas, counts.READY_PERCENT),
+        note=given,
+        wake_at=deadline,
+    )
+
+
 def _give_up(s: DeploymentSnapshot, f: Flight, o: Observed, now: float, reason: str) -> Decision:
     """Over at once where the serving generation was not touched, else by way of `reverting`."""
     f = replace(f, reason=reason)
@@ -320,6 +351,8 @@ def _give_up(s: DeploymentSnapshot, f: Flight, o: Observed, now: float, reason: 
 
 def _reverting(s: DeploymentSnapshot, f: Flight, o: Observed, now: float) -> Decision:
     assert s.serving is not None
+    if in_place(s):
+        return _putting_back(s, s.serving, f, o, now)
     old, new = s.serving.generation, f.target.generation
     wanted = [wishes.serve(s.serving, s.replicas)]
     if not doubles(f.strategy):
@@ -340,6 +373,26 @@ def _reverting(s: DeploymentSnapshot, f: Flight, o: Observed, now: float) -> Dec
         return _reverted(s, replace(f, reason=f"{f.reason}; {late}"))
     return Decision(
         desired=wishes.desired(s, *wanted),
+        flight=f,
+        note=f"going back: {f.reason}",
+        wake_at=deadline,
+    )
+
+
+def _putting_back(
+    s: DeploymentSnapshot, serving: GenerationSpec, f: Flight, o: Observed, now: float
+) -> Decision:
+    """The workers get their options back, or are replaced by some that have them."""
+    having = counts.having(o, serving)
+    if having >= s.replicas and counts.part(o, serving) == 1:
+        return _reverted(s, f)
+    f = counts.progress(f, having, now)
+    deadline = f.since + s.drain_s + serving.load_timeout_s + MARGIN_S
+    if now >= deadline:
+        late = f"going back took too long ({having} of {s.replicas} workers have their options)"
+        return _reverted(s, replace(f, reason=f"{f.reason}; {late}"))
+    return Decision(
+        desired=wishes.desired(s, wishes.serve(serving, s.replicas)),
         flight=f,
         note=f"going back: {f.reason}",
         wake_at=deadline,
@@ -371,6 +424,7 @@ _PHASES: dict[Phase, Callable[[DeploymentSnapshot, Flight, Observed, float], Dec
     Phase.LOADING: _loading,
     Phase.SWITCHING: _switching,
     Phase.SHIFTING: _shifting,
+    Phase.RECONFIGURING: _reconfiguring,
     Phase.REVERTING: _reverting,
 }
 

@@ -27,7 +27,7 @@ from modelcloud.types import Dispatch, GenerationSpec, Strategy, StrategySpec
 
 def renumber(spec: GenerationSpec, generation: int) -> GenerationSpec:
     """The same artifact and options as a new generation."""
-    return replace(spec, generation=generation)
+    return replace(spec, generation=generation, revision=0)
 
 
 class Reconciler:
@@ -126,12 +126,12 @@ class Reconciler:
             elif (
                 flight is not None
                 and rollout.state is RolloutState.RUNNING
-                and rollout.target.generation == flight.target.generation
+                and rollout.target.number == flight.target.number
             ):
                 loop.running = rollout
                 loop.facts = snapshot.reshape(loop.facts, rollout.shape, self._clock())
                 loop.log(rollout, "going on after a restart")
-            elif rollout.target.generation > self._begun or self._returns(rollout):
+            elif rollout.target.number > self._begun or self._returns(rollout):
                 loop.queue(rollout)
             else:  # accepted before what has begun, but told of after it
                 reason = f"generation {self._begun} was begun before it"
@@ -379,7 +379,8 @@ class Reconciler:
         """Add a line of a generation's output to its rollout; one that succeeded takes no more."""
         for rollout in self._loop.history.all():
             if rollout.target.generation == generation:
-                if rollout.state is not RolloutState.SUCCEEDED:
+                over = rollout.state is RolloutState.SUCCEEDED
+                if not (over or (rollout.reconfigures and rollout.finished)):
                     rollout.add_log(line)
                 return
 
@@ -417,7 +418,7 @@ class Reconciler:
         self._loop.tick()
 
     def _note_begun(self, *specs: GenerationSpec | None) -> None:
-        self._begun = max([self._begun, *(spec.generation for spec in specs if spec is not None)])
+        self._begun = max([self._begun, *(spec.number for spec in specs if spec is not None)])
         self._issued = max(self._issued, self._begun)
 
     def _returns(self, rollout: Rollout) -> bool:

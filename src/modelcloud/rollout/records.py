@@ -71,7 +71,7 @@ class Rollout(msgspec.Struct, kw_only=True):
         shape: what the deployment has with the target; None: what it has already.
         deployment: key of the deployment, as in `GenerationSpec`.
         source: the generation that served when it started; None when nothing did.
-        target: the generation it leads to.
+        target: the generation it leads to; known for good once it is on its way.
         step: where the target generation stands; of an unsuccessful rollout, how far it came.
         percent: how far it is, 0 to 100.
         share: percent of the deployment's requests that the target generation gets now; None: the
@@ -104,6 +104,11 @@ class Rollout(msgspec.Struct, kw_only=True):
     def finished(self) -> bool:
         """Whether the state is final."""
         return self.state not in (RolloutState.PENDING, RolloutState.RUNNING)
+
+    @property
+    def reconfigures(self) -> bool:
+        """Whether it gives the running workers other options, in place of a new generation."""
+        return self.source is not None and self.source.generation == self.target.generation
 
     def add_log(self, line: str) -> None:
         """Keep one line; an overlong one is cut."""
@@ -142,6 +147,7 @@ class Rollout(msgspec.Struct, kw_only=True):
             "share": self.share,
             "reason": self.reason,
             "strategy": msgspec.to_builtins(self.strategy),
+            "reconfigures": self.reconfigures,
             "from": _generation(self.source),
             "to": _generation(self.target),
             "accepted_at": _iso(self.accepted_at),
@@ -155,7 +161,11 @@ class Rollout(msgspec.Struct, kw_only=True):
 def _generation(spec: GenerationSpec | None) -> dict[str, int] | None:
     if spec is None:
         return None
-    return {"generation": spec.generation, "version": spec.version}
+    return {
+        "generation": spec.generation,
+        "revision": spec.revision,
+        "version": spec.version,
+    }
 
 
 def _iso(seconds: float | None) -> str | None:

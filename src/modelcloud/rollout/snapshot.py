@@ -31,6 +31,7 @@ class Phase(str, Enum):
     WATCHING = "watching"  # canary: the candidate answers a share of the requests and is judged
     SWITCHING = "switching"  # the candidate is routed, acknowledgements are awaited
     SHIFTING = "shifting"  # rolling: both are routed, the numbers move
+    RECONFIGURING = "reconfiguring"  # the serving generation's workers are given other options
     REVERTING = "reverting"  # back to the serving generation at full strength
 
 
@@ -107,6 +108,14 @@ def target_shape(snapshot: DeploymentSnapshot) -> Shape:
     )
 
 
+def in_place(snapshot: DeploymentSnapshot) -> bool:
+    """Whether the rollout on its way changes the options of the serving generation's workers."""
+    serving, flight = snapshot.serving, snapshot.flight
+    if serving is None or flight is None:
+        return False
+    return serving.generation == flight.target.generation
+
+
 def doubles(strategy: StrategySpec) -> bool:
     """Whether the serving generation stays at full strength until the candidate's is proven."""
     return strategy.name in (Strategy.BLUE_GREEN, Strategy.CANARY)
@@ -175,12 +184,15 @@ def start(
     """The snapshot with a rollout to `target` on its way; a warm previous generation is given up.
 
     With `target` the warm previous generation itself, its workers are the candidate and one switch
-    is all there is to do, whatever the strategy.
+    is all there is to do, whatever the strategy; with another revision of the serving one's options
+    (see `in_place`), its workers are.
     """
     warm = snapshot.keep_warm_until is not None and target == snapshot.previous
     if warm or snapshot.serving is None:
         strategy = StrategySpec(name=Strategy.BLUE_GREEN)
-    if warm:
+    if snapshot.serving is not None and target.generation == snapshot.serving.generation:
+        phase = Phase.RECONFIGURING
+    elif warm:
         phase = Phase.LOADING
     elif strategy.name is Strategy.ROLLING:
         phase = Phase.SHIFTING
@@ -195,7 +207,12 @@ def finish(snapshot: DeploymentSnapshot, outcome: Outcome, now: float) -> Deploy
     flight, shape = snapshot.flight, target_shape(snapshot)
     if flight is None or outcome.state is not RolloutState.SUCCEEDED:
         return replace(snapshot, flight=None)
-    stays = doubles(flight.strategy) and snapshot.serving is not None and shape.keep_warm_s > 0
+    stays = (
+        doubles(flight.strategy)
+        and snapshot.serving is not None
+        and not in_place(snapshot)
+        and shape.keep_warm_s > 0
+    )
     return replace(
         snapshot,
         **msgspec.structs.asdict(shape),

@@ -34,6 +34,11 @@ def share(spec: GenerationSpec, replicas: int, percent: float | None = None) -> 
     return GenerationWish(spec=spec, replicas=replicas, routed=True, restart=False, percent=percent)
 
 
+def change(spec: GenerationSpec, replicas: int) -> GenerationWish:
+    """Its workers are given these options as they answer; a death is a failure."""
+    return share(spec, replicas)
+
+
 def linger(s: DeploymentSnapshot, o: Observed, spec: GenerationSpec) -> list[GenerationWish]:
     """It is held for a switch back as far as it is there; no worker is started for that."""
     there = min(s.replicas, counts.alive(o, spec.generation))

@@ -48,6 +48,15 @@ class AlgoBackend:
                 place_of(algo),
             )
         self._class, self._model_path, self._tracebacks = algo, model_path, tracebacks
+        self._reconfigures = hasattr(algo, "reconfigure")
+        if self._reconfigures and (
+            not takes(algo.reconfigure, 2) or inspect.iscoroutinefunction(algo.reconfigure)
+        ):
+            raise refused(
+                f"{algo.__name__}.reconfigure does not fit; accepted: reconfigure(self, config), "
+                "not async: it is called between two requests",
+                place_of(algo.reconfigure),
+            )
         self._algo: Any = None
         self._info = f"Result from {socket.gethostname()}"
         self._own_call = "__call__" in dir(algo)
@@ -63,9 +72,14 @@ class AlgoBackend:
     def signature(self) -> Signature:
         """The command `predict`, and the option `config` where it can be reconfigured."""
         options = {}
-        if hasattr(self._class, "reconfigure"):
+        if self._reconfigures:
             options[CONFIG] = any_(description="Handed to reconfigure(config).", default=None)
-        return Signature(runtime="algo_backend", options=options, commands=(self._command,))
+        return Signature(
+            runtime="algo_backend",
+            options=options,
+            commands=(self._command,),
+            light=frozenset(options),
+        )
 
     def load(self, options: dict[str, Any]) -> None:
         """Make the object, which loads the model, and configure it.
@@ -128,9 +142,10 @@ class AlgoBackend:
         """Hand the changed `config` to the object.
 
         Raises:
-            NotImplementedError: the class has no `reconfigure`, or another option changed.
+            NotImplementedError: the class has no `reconfigure`, another option changed, or there is
+                to be no `config` any more: no call leads back to how the object was made.
         """
-        if set(config) != {CONFIG} or not hasattr(self._algo, "reconfigure"):
+        if not self._reconfigures or set(config) != {CONFIG} or config[CONFIG] is None:
             raise NotImplementedError
         self._algo.reconfigure(config[CONFIG])
 

@@ -145,12 +145,14 @@ def schema_of(fields: Mapping[str, DataType], *, inputs: bool = True) -> dict[st
 class Signature:
     """What a model offers: its options and commands, in the order they were declared.
 
-    `runtime` is the word for how it is written, such as `function`.
+    `runtime` is the word for how it is written, such as `function`; `light` names the options that
+    `Backend.reconfigure` takes.
     """
 
     runtime: str = ""
     options: Mapping[str, DataType] = field(default_factory=dict)
     commands: tuple[Command, ...] = ()
+    light: frozenset[str] = frozenset()
 
     def to_dict(self) -> dict[str, Any]:
         """As it travels to the node and is shown in `/meta`."""
@@ -158,6 +160,7 @@ class Signature:
             "runtime": self.runtime,
             "options": [{"name": name, **kind.to_dict()} for name, kind in self.options.items()],
             "optionsSchema": schema_of(self.options),
+            "lightOptions": sorted(self.light),
             "commands": [command.to_dict() for command in self.commands],
         }
 
@@ -231,7 +234,7 @@ class Backend(Protocol):
         """
 
     def reconfigure(self, config: dict[str, Any]) -> None:
-        """Take changed light options between two requests.
+        """Take changed light options (see `Signature.light`), deserialised, between two requests.
 
         Raises:
             NotImplementedError: this model cannot; a new generation is needed.

@@ -143,6 +143,7 @@ class Updates:
         spec = replace(
             base,
             generation=self._reconciler.next_generation(),
+            revision=0,
             version=self._version(staged),
             target=target or base.target,
             snapshot=str(staged.folder),

@@ -243,7 +243,7 @@ def roll_back(
         )
     number = previous["version"]
     refuse_claimed(deployments.standings(tx, service), service, number, but=standing)
-    change = _brought_by(tx, row, previous["generation"])
+    change = _brought_by(tx, row, msgspec.convert(previous, GenerationSpec))
     still_warm = warm is not None and warm.generation == previous["generation"]
     rollout = begin(
         tx, actor, ground, row, deployable(tx, service, number), change,
@@ -289,7 +289,7 @@ def _columns(row: Deployment) -> dict[str, Any]:
     return {name: getattr(row, name) for name in _BROUGHT}
 
 
-def _brought_by(tx: Session, row: Deployment, generation: int) -> dict[str, Any]:
+def _brought_by(tx: Session, row: Deployment, previous: GenerationSpec) -> dict[str, Any]:
     """What the rollout that once brought a generation made true."""
     changes = tx.execute(
         select(RolloutRow.target, RolloutRow.change)
@@ -300,9 +300,9 @@ def _brought_by(tx: Session, row: Deployment, generation: int) -> dict[str, Any]
         .order_by(RolloutRow.id.desc())
     )
     for target, change in changes:
-        if target["generation"] == generation:
+        if msgspec.convert(target, GenerationSpec).number == previous.number:
             return {name: change[name] for name in _BROUGHT if name in change}
-    raise Conflict(f"how generation {generation} was deployed is no longer known")
+    raise Conflict(f"how generation {previous.generation} was deployed is no longer known")
 
 
 def _strategy(row: Deployment, asked: UpdateBody | RollbackBody) -> StrategySpec:

@@ -30,9 +30,13 @@ UNFINISHED = (RolloutState.PENDING.value, RolloutState.RUNNING.value)
 
 
 class GenerationRecord(Record):
-    """A generation, by its number and that of the version it was started from."""
+    """A generation, by its number and that of the version it was started from.
+
+    `revision`: of the options that its running workers were given; 0: those it was started with.
+    """
 
     generation: int
+    revision: int = 0
     version: int
 
 
@@ -52,6 +56,7 @@ class RolloutRecord(Record):
         deployment: id of the deployment it changes; `key` as the node names it.
         share: percent of the deployment's requests that the target gets now; None: it is not on
             its way.
+        reconfigures: it gives the running workers other options; there is no new generation.
         source, target: shown as `from` and `to`.
         workers, log: of one that was on its way since the control plane was last started; the
             deployment log of the service has all lines.
@@ -70,6 +75,7 @@ class RolloutRecord(Record):
     share: float | None = None
     reason: str
     strategy: dict[str, Any]
+    reconfigures: bool = False
     source: GenerationRecord | None = Field(serialization_alias="from")
     target: GenerationRecord = Field(serialization_alias="to")
     actor: str
@@ -98,8 +104,9 @@ def record(row: RolloutRow, service: str) -> RolloutRecord:
         percent=row.percent,
         reason=row.reason,
         strategy=row.strategy,
+        reconfigures=bool(row.source and row.source["generation"] == row.target["generation"]),
         source=_generation(row.source),
-        target=GenerationRecord(generation=row.target["generation"], version=row.target["version"]),
+        target=_known(row.target),
         actor=row.actor,
         accepted_at=row.accepted_at,
         started_at=row.started_at,
@@ -122,7 +129,9 @@ def live(stored: RolloutRecord, rollout: Rollout, *, kept: bool) -> RolloutRecor
             "percent": rollout.percent,
             "share": rollout.share,
             "reason": rollout.reason,
+            "reconfigures": rollout.reconfigures,
             "source": _generation(msgspec.to_builtins(rollout.source)),
+            "target": _known(msgspec.to_builtins(rollout.target)),
             "started_at": rollout.started_at,
             "finished_at": rollout.finished_at,
             "workers": [
@@ -241,6 +250,12 @@ def _readable(actor: Actor, group_id: int) -> bool:
 
 
 def _generation(spec: dict[str, Any] | None) -> GenerationRecord | None:
-    if spec is None:
-        return None
-    return GenerationRecord(generation=spec["generation"], version=spec["version"])
+    return None if spec is None else _known(spec)
+
+
+def _known(spec: dict[str, Any]) -> GenerationRecord:
+    return GenerationRecord(
+        generation=spec["generation"],
+        revision=spec.get("revision", 0),
+        version=spec["version"],
+    )

@@ -253,6 +253,7 @@ def _write_rollout(tx: Session, rollout: Rollout) -> dict[str, Any] | None:
     row.state, row.step = rollout.state.value, rollout.step.value
     row.percent, row.reason = rollout.percent, _clean(rollout.reason)
     row.source = None if rollout.source is None else msgspec.to_builtins(rollout.source)
+    row.target = msgspec.to_builtins(rollout.target)
     row.started_at, row.finished_at = rollout.started_at, rollout.finished_at
     return row.change if succeeds else None
 
