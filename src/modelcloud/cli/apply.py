@@ -5,7 +5,6 @@ Must never: call it done before the platform says that each rollout is.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import sys
 from collections.abc import Callable
@@ -63,6 +62,8 @@ def apply(
         if not once():
             raise typer.Exit(1)
         return
+    import asyncio
+
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_watch(conf, once))
 
@@ -145,6 +146,8 @@ def _told(done: list[Applied], *, as_json: bool) -> bool:
 
 
 async def _watch(path: Path, once: Callable[[], bool]) -> None:
+    import asyncio
+
     from modelcloud.serve.watch import watch
 
     async def changed() -> None:
