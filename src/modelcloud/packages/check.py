@@ -84,9 +84,9 @@ def section_of(package: Path, given: dict[str, Any]) -> tuple[Section, Path]:
     found = None
     if path.is_file():
         read, problems = conf.parse(read_text(path), str(path))
-        found = next((section for section in read.sections if section.name == name), None)
-        if found is None and any(f"[{conf.PREFIX}{name}]" in one.text for one in problems):
+        if problems:
             raise ini.Refused(problems)
+        found = next((section for section in read.sections if section.name == name), None)
     if found is None:
         backend = given.get("backend") or _only_class(place / BACKEND)
         text = f"[{conf.PREFIX}{name}]\nbackend = {backend}\nroute = {name}\n"

@@ -107,7 +107,10 @@ class Conf(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def parse(text: str, file: str) -> tuple[Conf, list[Problem]]:
-    """What a text asks for, and all that is wrong with it. With problems, sections may be missing.
+    """What a text asks for, and all that is wrong with it.
+
+    With problems, it is what can be looked at further: a section without what it needs is left out,
+    and in place of what cannot be read stands what a missing key means.
 
     Args:
         text: of the file.
@@ -126,9 +129,8 @@ def parse(text: str, file: str) -> tuple[Conf, list[Problem]]:
             told = f"[{block.name}] is no section; accepted: {accepted}"
             problems.append(Problem(file, block.line, told))
             continue
-        before = len(problems)
         found = _values(block, KEYS, file, problems)
-        if len(problems) == before:
+        if all(found[key] for key, of in KEYS.items() if of.needed):
             found["engine"] = found["engine"] or given["engine"]
             lines = {key: entry.line for key, entry in block.entries.items()}
             sections.append(Section(name=name, line=block.line, lines=lines, **found))

@@ -160,6 +160,12 @@ def test_everything_that_is_wrong_is_told_at_once() -> None:
     assert "[algopkg.X] has no backend and no route, which it needs" in told[3]
 
 
+def test_a_section_with_a_mistake_is_there_to_be_looked_at_further() -> None:
+    conf, problems = parse(TWO.replace("route = one", "route = one\nreplicas = x\ny = 1"), "f")
+    assert [section.name for section in conf.sections] == ["One", "Two"]
+    assert len(problems) == 2
+
+
 def test_every_key_has_a_field() -> None:
     (section, _) = taken(TWO).sections
     assert all(hasattr(section, key) for key in KEYS)
