@@ -208,7 +208,7 @@ def test_a_canary_that_breaks_a_limit_goes_back_by_itself(
     assert {*failures(running.samples)} <= {*by_candidate}
     assert bool(failures(running.samples)) is ("errors" in options)
     assert {(s.error, s.version) for s in running.samples if s.sent > ended} == {("", 1)}
-    assert trial.deployment(1)["current"] == {"generation": 1, "version": 1}
+    assert trial.deployment(1)["current"] == {"generation": 1, "revision": 0, "version": 1}
 
 
 # ---- options

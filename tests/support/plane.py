@@ -158,14 +158,23 @@ class Plane:
 
     Args:
         lags: the engine is told, and tells, when the link to it is made to (see `Link`).
+        light: rollouts bring other options alone, which workers take as they serve.
     """
 
-    def __init__(self, *, replicas: int = 2, keep_warm_s: float = 0.5, lags: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        replicas: int = 2,
+        keep_warm_s: float = 0.5,
+        lags: bool = False,
+        light: bool = False,
+    ) -> None:
+        self.light = light
         self.now = 1000.0
         self.keep_warm_s = keep_warm_s
         self.lags = lags
         self.store = Store(replicas)
-        self.engine = FakeEngine()
+        self.engine = self.new_engine()
         self.requests = self.errors = 0  # that whichever generation is watched has answered
         self.told: dict[str, RolloutState] = {}  # ends that were announced to anyone
         self.restarts = 0
@@ -198,8 +207,11 @@ class Plane:
 
     def lose_node(self) -> None:
         """The node dies of SIGKILL and all it owned with it; the next `up` starts both."""
-        self.engine = FakeEngine()
+        self.engine = self.new_engine()
         self.kill()
+
+    def new_engine(self) -> FakeEngine:
+        return FakeEngine({"lightOptions": ["config"] if self.light else []})
 
     # ---- what users ask for, written down first
 
@@ -232,7 +244,7 @@ class Plane:
             return running
         previous = self.reconciler.warm_previous()
         if previous is None and (earlier := self.reconciler.previous) is not None:
-            previous = replace(earlier, generation=self.spec().generation)
+            previous = replace(earlier, generation=self.spec().generation, revision=0)
         if previous is None or self.reconciler.serving is None:
             return None
         return self._begin(self.accept(previous, None, Kind.ROLLBACK))
@@ -254,8 +266,9 @@ class Plane:
             service="fib",
             deployment=KEY,
             generation=self.store.generation,
-            version=self.store.generation,
+            version=1 if self.light else self.store.generation,
             target="m.py",
+            options={"config": self.store.generation} if self.light else {},
             snapshot="",
             digest="",
             load_timeout_s=100,
@@ -311,8 +324,11 @@ class Plane:
         for _ in range(60):
             self.settle()
             for view in self.observed.workers:
-                if view.state is not State.SERVING:
-                    self.engine.kill(view.id)  # it hangs, and its load timeout is over
+                wishes = self.engine.desired.generations
+                wanted = [(wish.spec.generation, wish.spec.revision) for wish in wishes]
+                keeps = (view.generation, view.revision) in wanted
+                if view.state is not State.SERVING or not keeps:
+                    self.engine.kill(view.id)  # it hangs, and its time is over
             self.now += 20
             self.reconciler.tick()
             self.answers()

@@ -384,7 +384,9 @@ def _putting_back(
 ) -> Decision:
     """The workers get their options back, or are replaced by some that have them."""
     having = counts.having(o, serving)
-    if having >= s.replicas and counts.part(o, serving) == 1:
+    # As long as the failure is told, the engine has not heard that it goes back.
+    told = serving.generation in o.failures
+    if having >= s.replicas and counts.part(o, serving) == 1 and not told:
         return _reverted(s, f)
     f = counts.progress(f, having, now)
     deadline = f.since + s.drain_s + serving.load_timeout_s + MARGIN_S

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from modelcloud.errors import UsageError
 from modelcloud.sdk.blame import place_of, refused, user_code
 from modelcloud.sdk.contract import CallKind, Command, Signature
 from modelcloud.sdk.data_types import any as any_
@@ -28,8 +29,9 @@ class AlgoBackend:
     """A class of `_model_init` and `_model_inference`, as a Backend.
 
     Its answers are `{"status": 1, "result": …, "info": …}`, and `{"status": 0, "info": …}` when
-    the inference raised; a class with its own `async __call__(request)` writes them itself. One
-    with `reconfigure(config)` has the option `config`, a change of which it takes while it serves.
+    the inference raised; a class with its own `async __call__(request)` writes the former itself.
+    One with `reconfigure(config)` has the option `config`, a change of which it takes while it
+    serves.
 
     Args:
         algo: the class, made as `algo(model_path)`.
@@ -112,8 +114,7 @@ class AlgoBackend:
     def handler(self, command: str) -> Callable[[Any], Any]:
         """The object's own `__call__`, else its `_model_inference` with the answer around it."""
         if self._own_call:
-            own: Callable[[Any], Any] = self._algo.__call__
-            return own
+            return self._guarded(self._algo.__call__)
         if self._command.kind is CallKind.COROUTINE:
             return self._answer_async
         return self._answer
@@ -132,9 +133,32 @@ class AlgoBackend:
             return self._failed()
         return {"status": 1, "result": result, "info": self._info}
 
+    def _guarded(self, own: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """A class's own call, with an answer for what it lets escape but for a request's fault."""
+
+        def call(request: Any) -> Any:
+            try:
+                return own(request)
+            except UsageError:
+                raise
+            except Exception:
+                return self._failed()
+
+        async def call_async(request: Any) -> Any:
+            try:
+                return await own(request)
+            except UsageError:
+                raise
+            except Exception:
+                return self._failed()
+
+        guarded = {CallKind.VALUE: call, CallKind.COROUTINE: call_async}
+        return guarded.get(self._command.kind, own)
+
     def _failed(self) -> dict[str, Any]:
         trace, error_id = traceback.format_exc(), secrets.token_hex(6)
-        print(f"error {error_id} in _model_inference:\n{trace}", file=sys.stderr, flush=True)  # noqa: T201 — the worker's log
+        where = "__call__" if self._own_call else "_model_inference"
+        print(f"error {error_id} in {where}:\n{trace}", file=sys.stderr, flush=True)  # noqa: T201 — the worker's log
         told = trace if self._tracebacks else f"the model failed; the log has it under {error_id}"
         return {"status": 0, "info": f"{self._info}: {told}"}
 

@@ -104,8 +104,9 @@ def setup(facts: Facts) -> dict[str, Any]:
 
 
 def options(signature: dict[str, Any]) -> list[dict[str, Any]]:
-    """Each option's description, with its current value."""
-    values = signature.get("optionValues", {})
+    """Each option's description, its current value, and whether a model takes it as it serves."""
+    values, light = signature.get("optionValues", {}), signature.get("lightOptions", ())
     return [
-        {**option, "value": values.get(option["name"])} for option in signature.get("options", [])
+        {**option, "value": values.get(option["name"]), "light": option["name"] in light}
+        for option in signature.get("options", [])
     ]

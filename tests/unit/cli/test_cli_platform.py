@@ -282,7 +282,7 @@ def packages(line: Line, folder: Path) -> None:
     refused = line.run("apply", conf)
     assert refused.status == 2
     assert refused.err.splitlines() == [
-        f"{conf}:11: replicas is 'none'; accepted: a whole number from 1 to 64",
+        f"{conf}:10: replicas is 'none'; accepted: a whole number from 1 to 64",
         f"modelcloud: {conf}: 1 problem; nothing was changed",
     ]
     assert line.run("apply", folder / "none.ini").status == 2

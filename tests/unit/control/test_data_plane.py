@@ -88,7 +88,7 @@ def test_an_update_is_answered_when_it_is_done_or_at_once(platform: PlatformRig,
         ("rollback", "succeeded")
     ]
     one = platform.forward("GET", f"/rollouts/{listed[0]['id']}", token=ann, port=9000)
-    assert json(one)["to"] == {"generation": 2, "version": 1}
+    assert json(one)["to"] == {"generation": 2, "revision": 0, "version": 1}
 
 
 def test_an_update_may_be_to_another_registered_version(platform: PlatformRig, ann: str) -> None:

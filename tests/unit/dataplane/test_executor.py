@@ -592,3 +592,74 @@ async def test_calls_of_many_and_the_requests_in_them_are_counted(threads: int) 
     rig.ask(7, number=1)  # takes one request at a time, and does not count
     await rig.answers(1)
     assert rig.executor.batch_counts == (2, 6)
+
+
+# ---- held, so that a model may be given other options
+
+
+class Slow:
+    """A function that runs until it is told to end, on a thread or as a coroutine."""
+
+    def __init__(self) -> None:
+        self.runs = 0
+        self.ends = threading.Event()
+
+    def call(self, _: Any) -> int:
+        self.runs += 1
+        self.ends.wait(30)
+        return self.runs
+
+    async def wait(self, _: Any) -> int:
+        self.runs += 1
+        await until(self.ends.is_set)
+        return self.runs
+
+
+@pytest.mark.parametrize("kind", [V, C])
+@on_a_loop
+async def test_while_held_calls_that_run_end_none_begins_and_all_are_answered_after(
+    kind: CallKind,
+) -> None:
+    slow = Slow()
+    rig = Rig(kind, slow.call if kind is V else slow.wait, threads=3 if kind is V else 1)
+    rig.ask(1)
+    await until(lambda: slow.runs)
+    holding = asyncio.ensure_future(rig.executor.hold(30))
+    await settle()
+    rig.ask(2, number=1)
+    rig.ask(3)
+    await settle()
+    assert (holding.done(), slow.runs, rig.frames()) == (False, 1, [])
+    slow.ends.set()
+    assert await holding
+    assert [frame.rid for frame in rig.frames()] == [1]
+    rig.ask(4, number=1)
+    await settle()
+    assert (slow.runs, rig.frames()) == (1, [])
+    rig.executor.release()
+    assert {frame.rid for frame in await rig.answers(3)} == {2, 3, 4}
+
+
+@on_a_loop
+async def test_a_call_that_does_not_end_in_time_is_not_waited_for_and_nothing_stays_held() -> None:
+    slow = Slow()
+    rig = Rig(C, slow.wait)
+    rig.ask(1)
+    await until(lambda: slow.runs)
+    assert not await rig.executor.hold(0.01)
+    rig.ask(2, number=1)
+    assert [frame.rid for frame in await rig.answers(1)] == [2]
+    slow.ends.set()
+    assert [frame.rid for frame in await rig.answers(1)] == [1]
+
+
+@on_a_loop
+async def test_a_batch_waits_for_the_release_too() -> None:
+    rig = Rig(V, lambda items: [len(items)] * len(items), batch=Batch(max_size=4, max_wait_ms=1))
+    assert await rig.executor.hold(30)
+    for rid in (1, 2, 3):
+        rig.ask(rid)
+    await asyncio.sleep(0.01)
+    assert rig.frames() == []
+    rig.executor.release()
+    assert {json.loads(frame.body)["result"] for frame in await rig.answers(3)} == {3}

@@ -136,6 +136,7 @@ class History:
         stops: the deployment is taken offline now and then.
         loses_node: the node is killed too.
         lags: what the engine is told and tells is under way for a while.
+        light: rollouts bring other options alone, which workers take as they serve, or refuse.
     """
 
     def __init__(
@@ -148,13 +149,14 @@ class History:
         stops: bool = False,
         loses_node: bool = False,
         lags: bool = False,
+        light: bool = False,
     ) -> None:
         self.random = random.Random(seed)
         self.strategies = strategies
         self.crashes = crashes
         self.stalls = stalls
         self.away = False  # the store
-        self.plane = Plane(lags=lags)
+        self.plane = Plane(lags=lags, light=light)
         self.plane.begin()
         self.plane.settle()
         self.floor = 2
@@ -231,8 +233,18 @@ class History:
             engine.advance(worker)
         elif name == "reap":
             engine.reap(worker)
+        elif name == "harm" and self.may_refuse(worker):
+            engine.refuse(worker)
         elif self.crashes or self.is_coming_candidate(worker):
             (engine.fail if name == "harm" else engine.hang)(worker)
+
+    def may_refuse(self, worker: int) -> bool:
+        """Whether a worker could be what a change of options fails of."""
+        view = next(w for w in self.plane.observed.workers if w.id == worker)
+        wishes = {w.spec.generation: w for w in self.plane.engine.desired.generations}
+        wish = wishes.get(view.generation)
+        changes = wish is not None and wish.spec.revision != view.revision
+        return changes and (self.crashes or not wish.restart)  # type: ignore[union-attr]
 
     def is_coming_candidate(self, worker: int) -> bool:
         view = next(w for w in self.plane.observed.workers if w.id == worker)
@@ -281,5 +293,110 @@ def test_whatever_dies_stalls_or_is_asked_for_it_converges_to_one_truth(
             pass
         await asyncio.sleep(0)
         history.plane.check_one_truth()
+
+    asyncio.run(scenario())
+
+
+# ---- other options for the workers that run
+
+
+def refuse(plane: Plane) -> None:
+    """The second worker does not take them, once the first has."""
+    flight, views = plane.reconciler.snapshot().flight, plane.observed.workers
+    if flight is not None and flight.phase is Phase.RECONFIGURING and views[0].revision:
+        plane.engine.refuse(views[1].id)
+        plane.ticked()
+
+
+def recall_change(plane: Plane) -> None:
+    """Asked for while the workers are given them."""
+    flight = plane.reconciler.snapshot().flight
+    if flight is not None and flight.phase is Phase.RECONFIGURING:
+        plane.reconciler.recall("asked")
+
+
+CHANGES = {
+    "succeeds": Ending(RolloutState.SUCCEEDED, lambda _: None),
+    "is refused": Ending(RolloutState.FAILED, refuse),
+    "is recalled": Ending(RolloutState.ROLLED_BACK, recall_change),
+}
+
+
+def sweep_change(ending: Ending, at: int) -> bool:
+    """One change of options with a kill at the given moment; False if it was over before."""
+    plane = Plane(light=True)
+    plane.begin()
+    plane.settle()
+    workers = plane.engine.workers()
+    plane.told.clear()
+    plane.begin()
+    for _ in range(at):
+        ending.happens(plane)
+        if not plane.move():
+            return False
+    plane.kill()
+    for _ in range(100):
+        assert plane.strength() == 2
+        ending.happens(plane)
+        if not plane.move():
+            plane.now += 1
+            plane.ticked()
+    plane.quiet_end()
+    plane.check_one_truth()
+    rollout = plane.store.rollouts[-1]
+    assert rollout.state is ending.state
+    assert rollout.target.generation == 1
+    assert plane.engine.workers() == workers
+    revision = 2 if rollout.state is RolloutState.SUCCEEDED else 0
+    assert {view.revision for view in plane.observed.workers} == {revision}
+    return True
+
+
+@pytest.mark.parametrize("ending", CHANGES)
+def test_a_kill_at_any_moment_of_a_change_of_options_changes_nothing_of_how_it_ends(
+    ending: str,
+) -> None:
+    async def scenario() -> int:
+        moments = 0
+        while sweep_change(CHANGES[ending], moments):
+            moments += 1
+        return moments
+
+    assert asyncio.run(scenario()) > 4
+
+
+@pytest.mark.parametrize("lags", [False, True])
+@pytest.mark.parametrize("seed", range(100))
+def test_changes_of_options_keep_full_strength_whenever_the_control_plane_dies(
+    seed: int, lags: bool
+) -> None:
+    async def scenario() -> None:
+        history = History(seed, [BLUE_GREEN], lags=lags, light=True)
+        for plane in history.play():
+            assert plane.strength() >= history.floor
+        await asyncio.sleep(0)
+        history.plane.check_one_truth()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("lags", [False, True])
+@pytest.mark.parametrize("seed", range(100))
+def test_changes_of_options_converge_whatever_dies_stalls_or_is_asked_for(
+    seed: int, lags: bool
+) -> None:
+    async def scenario() -> None:
+        history = History(
+            seed, STRATEGIES, crashes=True, stalls=True, stops=True, loses_node=True, lags=lags,
+            light=True,
+        )  # fmt: skip
+        for _ in history.play():
+            pass
+        await asyncio.sleep(0)
+        history.plane.check_one_truth()
+        serving = history.plane.reconciler.serving
+        if serving is not None:
+            revisions = {view.revision for view in history.plane.observed.workers}
+            assert revisions == {serving.revision}
 
     asyncio.run(scenario())

@@ -31,7 +31,7 @@ def test_its_json_names_generations_workers_and_times_but_no_folder() -> None:
     shown = json.loads(json.dumps(record().to_dict()))
     assert (shown["service"], shown["deployment"]) == ("fib", "fib/3")
     assert shown["from"] is None
-    assert shown["to"] == {"generation": 4, "version": 2}
+    assert shown["to"] == {"generation": 4, "revision": 0, "version": 2}
     assert shown["workers"] == [{"id": 3, "generation": 4, "version": 2, "state": "loading"}]
     assert shown["accepted_at"] == "1970-01-01T00:00:00.000+00:00"
     assert shown["strategy"]["name"] == "blue_green"

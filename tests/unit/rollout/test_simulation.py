@@ -32,6 +32,7 @@ class History:
         crashes: workers that are ready die or hang too, not only candidates coming up.
         late: time passes in leaps, so that every deadline is missed now and then.
         most: rollouts bring a number of replicas from 1 to this one; 0: they bring none.
+        light: rollouts bring other options alone, which workers take as they serve, or refuse.
     """
 
     def __init__(
@@ -43,14 +44,16 @@ class History:
         crashes: bool = False,
         late: bool = False,
         most: int = 0,
+        light: bool = False,
     ) -> None:
         self.most = most
+        self.light = light
         self.random = random.Random(seed)
         self.strategies = strategies
         self.crashes = crashes
         self.leaps = [0.1, 1, 10, 50] if late else [0.1]
         self.now = 0.0
-        self.engine = FakeEngine()
+        self.engine = FakeEngine({"lightOptions": ["config"]})
         self.reconciler = Reconciler(
             self.engine,
             "fib",
@@ -68,8 +71,9 @@ class History:
         spec = GenerationSpec(
             service="fib",
             generation=generation,
-            version=generation,
+            version=1 if self.light else generation,
             target="m.py",
+            options={"config": generation} if self.light else {},
             snapshot="",
             digest="",
             load_timeout_s=100,
@@ -107,6 +111,8 @@ class History:
         elif worker is not None:
             if kind == "advance":
                 self.engine.advance(worker)
+            elif self.light and kind == "harm" and self.random.random() < 0.8:
+                self.engine.refuse(worker)
             elif kind == "reap":
                 self.engine.reap(worker)
             elif self.crashes or self.is_coming_candidate(worker):
@@ -124,9 +130,14 @@ class History:
     def quiet_end(self) -> None:
         """No more faults; time passes until nothing moves."""
         for _ in range(100):
-            # What hangs is killed by the engine at its load timeout.
+            # What hangs is killed by the engine at its load timeout, or that for other options.
             for view in self.observed.workers:
-                if not self.engine.advance(view.id) and view.state is not State.SERVING:
+                specs = [wish.spec for wish in self.engine.desired.generations]
+                keeps = any(
+                    (view.generation, view.revision) == (s.generation, s.revision) for s in specs
+                )
+                stands = view.state is State.SERVING and keeps
+                if not self.engine.advance(view.id) and not stands:
                     self.engine.kill(view.id)
             self.engine.settle()
             self.now += 20
@@ -172,6 +183,7 @@ def check_end(history: History) -> None:
     replicas = history.reconciler.snapshot().replicas
     assert history.engine.states(serving.generation) == [State.SERVING] * replicas
     assert set(history.observed.routed) == {serving.generation}
+    assert {w.revision for w in history.observed.workers} == {serving.revision}
     newest = history.begun[-1]
     if newest.state is RolloutState.SUCCEEDED:
         assert serving == newest.target
@@ -324,5 +336,48 @@ def test_a_rollout_that_succeeds_brings_its_number_of_workers_whatever_fails_or_
             assert late or len(history.observed.workers) <= 8
         await asyncio.sleep(0)
         check_end(history)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("crashes", [False, True])
+@pytest.mark.parametrize("seed", range(60))
+def test_other_options_reach_all_workers_or_none_whatever_refuses_dies_or_stalls(
+    seed: int, crashes: bool
+) -> None:
+    async def scenario() -> None:
+        history = History(
+            seed, [BLUE_GREEN, RECREATE], replicas=3, crashes=crashes, late=crashes, light=True
+        )
+        for _ in history.play():
+            check_decisions_repeat(history)
+            facts = history.reconciler.snapshot()
+            known = {spec.revision for spec in (facts.serving, facts.previous) if spec}
+            known |= {facts.flight.target.revision} if facts.flight else set()
+            serving = facts.serving.generation if facts.serving else 0
+            there = [w for w in history.observed.workers if w.generation == serving]
+            assert crashes or {w.revision for w in there} <= known  # what hangs may be late
+        await asyncio.sleep(0)
+        check_end(history)
+        if not crashes:
+            done = [r for r in history.ended if r.state is RolloutState.SUCCEEDED]
+            assert any(rollout.reconfigures for rollout in done)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_options_that_no_worker_dies_of_cost_no_worker(seed: int) -> None:
+    async def scenario() -> None:
+        history = History(seed, [BLUE_GREEN], replicas=3, light=True)
+        history.engine.refuse = lambda *_: False  # type: ignore[method-assign]
+        first: set[int] = set()
+        for _ in history.play():
+            first = first or set(history.engine.workers())
+            assert set(history.engine.workers()) == first
+            assert ready_and_routed(history) == 3
+        await asyncio.sleep(0)
+        check_end(history)
+        assert all(r.reconfigures for r in history.ended[1:] if r.started_at is not None)
 
     asyncio.run(scenario())

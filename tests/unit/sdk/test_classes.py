@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from modelcloud.errors import ModelLoadError
+from modelcloud.errors import ModelLoadError, UsageError
 from modelcloud.sdk.contract import CallKind
 from support.projects import Project
 
@@ -205,5 +205,49 @@ def test_a_changed_config_is_taken_while_serving(project: Project) -> None:
     assert handler({"scores": [1, 4]})["result"] == {"labels": [0, 1]}
     backend.reconfigure({"config": {"threshold": 0}})
     assert handler({"scores": [1, 4]})["result"] == {"labels": [1, 1]}
-    with pytest.raises(NotImplementedError):
-        backend.reconfigure({"other": 1})
+    assert backend.signature.light == {"config"}
+    for nothing_to_hand_over in ({"other": 1}, {"config": None}):
+        with pytest.raises(NotImplementedError):
+            backend.reconfigure(nothing_to_hand_over)
+
+
+def test_a_reconfigure_that_is_async_is_refused(project: Project) -> None:
+    project.write(
+        "backend.py",
+        """
+        class Mine:
+            def __init__(self, model_path): ...
+            def _model_inference(self, param_dict): ...
+            async def reconfigure(self, config): ...
+        """,
+    )
+    with pytest.raises(ModelLoadError, match=r"not async: it is called between two requests"):
+        project.backend("backend.py")
+
+
+def test_what_a_call_of_its_own_lets_escape_is_status_0_but_for_a_body_that_is_no_json(
+    project: Project,
+) -> None:
+    project.write(
+        "backend.py",
+        """
+        class Mine:
+            def __init__(self, model_path): ...
+            def _model_inference(self, param_dict): ...
+            async def __call__(self, request):
+                asked = await request.json()
+                return {"status": 1, "result": 1 / asked["x"]}
+        """,
+    )
+    handler = project.loaded("backend.py").handler("predict")
+    assert asyncio.run(handler(FakeRequest({"x": 2}))) == {"status": 1, "result": 0.5}
+    failed = asyncio.run(handler(FakeRequest({"x": 0})))
+    assert (failed["status"], failed.keys()) == (0, {"status", "info"})
+    broken = FakeRequest({})
+    broken.json = refuse  # type: ignore[method-assign]
+    with pytest.raises(UsageError):
+        asyncio.run(handler(broken))
+
+
+async def refuse() -> Any:
+    raise UsageError("body: no JSON")

@@ -26,7 +26,7 @@ from modelcloud.control.deployments.deployments import DeploymentRecord, Standin
 from modelcloud.control.deployments.generation_specs import Ground, make_spec
 from modelcloud.control.deployments.quota_sums import amounts, excess
 from modelcloud.control.deployments.rollouts import RolloutRecord
-from modelcloud.control.services.service_routes import refuse_ambiguous
+from modelcloud.control.deployments.routable import refuse_ambiguous
 from modelcloud.errors import Conflict, InvalidInput, NotFound
 from modelcloud.rollout.records import Kind, RolloutState
 from modelcloud.serve.options import check_options

@@ -239,8 +239,8 @@ def record(
         labels=sorted(labels),
         weight=row.weight,
         shadow=row.shadow,
-        current=_generation(row.facts.get("serving")),
-        previous=_generation(row.facts.get("previous")),
+        current=rollouts.generation(row.facts.get("serving")),
+        previous=rollouts.generation(row.facts.get("previous")),
         rollout=None if rollout is None else rollouts.record(rollout, service.name),
         deployed_by=row.deployed_by,
         created_at=row.created_at,
@@ -258,8 +258,8 @@ def live(
             "state": now.state,
             "status": status_of(now.state),
             "reason": now.reason,
-            "current": _generation(msgspec.to_builtins(facts.serving)),
-            "previous": _generation(msgspec.to_builtins(facts.previous)),
+            "current": rollouts.generation(msgspec.to_builtins(facts.serving)),
+            "previous": rollouts.generation(msgspec.to_builtins(facts.previous)),
             "degraded": observed.degraded,
             "ready": sum(w.state is State.SERVING and w.id in routed for w in observed.workers),
             "workers": [
@@ -361,7 +361,3 @@ def _with_unfinished(
     for rollout in unfinished:
         mine.setdefault(rollout.deployment_id, []).append(rollout)
     return [Standing(row, tuple(mine.get(row.id, ()))) for row in rows]
-
-
-def _generation(spec: dict[str, Any] | None) -> GenerationRecord | None:
-    return None if not spec else GenerationRecord(**{k: spec[k] for k in ("generation", "version")})

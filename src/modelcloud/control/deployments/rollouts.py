@@ -105,8 +105,8 @@ def record(row: RolloutRow, service: str) -> RolloutRecord:
         reason=row.reason,
         strategy=row.strategy,
         reconfigures=bool(row.source and row.source["generation"] == row.target["generation"]),
-        source=_generation(row.source),
-        target=_known(row.target),
+        source=generation(row.source),
+        target=_generation(row.target),
         actor=row.actor,
         accepted_at=row.accepted_at,
         started_at=row.started_at,
@@ -130,8 +130,8 @@ def live(stored: RolloutRecord, rollout: Rollout, *, kept: bool) -> RolloutRecor
             "share": rollout.share,
             "reason": rollout.reason,
             "reconfigures": rollout.reconfigures,
-            "source": _generation(msgspec.to_builtins(rollout.source)),
-            "target": _known(msgspec.to_builtins(rollout.target)),
+            "source": generation(msgspec.to_builtins(rollout.source)),
+            "target": _generation(msgspec.to_builtins(rollout.target)),
             "started_at": rollout.started_at,
             "finished_at": rollout.finished_at,
             "workers": [
@@ -245,15 +245,16 @@ def fail(tx: Session, rollout_id: int, reason: str, now: float) -> None:
         row.state, row.reason, row.finished_at = RolloutState.FAILED.value, reason, now
 
 
+def generation(spec: dict[str, Any] | None) -> GenerationRecord | None:
+    """What is shown of a spec that was kept; None for none."""
+    return _generation(spec) if spec else None
+
+
 def _readable(actor: Actor, group_id: int) -> bool:
     return allowed(actor, Action.READ, Resource(group_id=group_id))
 
 
-def _generation(spec: dict[str, Any] | None) -> GenerationRecord | None:
-    return None if spec is None else _known(spec)
-
-
-def _known(spec: dict[str, Any]) -> GenerationRecord:
+def _generation(spec: dict[str, Any]) -> GenerationRecord:
     return GenerationRecord(
         generation=spec["generation"],
         revision=spec.get("revision", 0),

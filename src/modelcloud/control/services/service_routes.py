@@ -6,14 +6,14 @@ Must never: let a path in that is another's: a service's name, a route, an addre
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from sqlalchemy import func, or_, select
 
 from modelcloud.control.deployments.deployment_states import Wanted
+from modelcloud.control.deployments.routable import refuse_ambiguous
 from modelcloud.control.services.version_forms import RESERVED_SERVICES
-from modelcloud.dataplane.routes import PREDICT
 from modelcloud.errors import Conflict, InvalidInput
 from modelcloud.store.tables import Deployment, Service, Version
 from modelcloud.types import RouteAddress
@@ -109,18 +109,6 @@ def refuse_port(tx: Session, port: int) -> None:
     """Raise Conflict if routes are at what is to be a service's own port."""
     if tx.scalar(select(Service.id).where(Service.route_port == port).limit(1)) is not None:
         raise Conflict(f"port {port} is taken by routes of services")
-
-
-def refuse_ambiguous(service: str, number: int, signature: Mapping[str, Any]) -> None:
-    """Raise Conflict for a version of a service with a route that would not know what to call."""
-    commands: Iterable[dict[str, Any]] = signature.get("commands", ())
-    names = [command["name"] for command in commands if not command.get("wholeSite")]
-    if PREDICT not in names and len(names) != 1:
-        offers = ", ".join(names) or "none"
-        raise Conflict(
-            f"version {number} of {service!r} cannot be reached at the service's route, which "
-            f"calls the command {PREDICT!r} or the only one there is; its commands: {offers}"
-        )
 
 
 def refuse_online(tx: Session, service: Service) -> None:

@@ -46,7 +46,7 @@ def test_a_deployed_version_serves_with_what_was_asked_for(platform: PlatformRig
     assert (spec.resources.cpu, spec.verify, spec.port) == (1.0, True, 8080)
     rollout = platform.rollout(ann, accepted["rollout"]["id"])
     assert (rollout["state"], rollout["percent"]) == ("succeeded", 100)
-    assert rollout["to"] == {"generation": 1, "version": 1}
+    assert rollout["to"] == {"generation": 1, "revision": 0, "version": 1}
     assert any("asked for by ann" in line for _, line in platform.log)
 
 
@@ -277,11 +277,11 @@ def test_a_rollback_goes_to_the_warm_generation_and_takes_the_row_with_it(
     platform.deploy(ann, "m261", 1, options={"depth": 2})
     platform.deploy(ann, "m261", 2, mode="replace", replaces=1, options={})
     accepted = platform.act(ann, "m261", 2, "rollback")
-    assert accepted["rollout"]["to"] == {"generation": 1, "version": 1}
+    assert accepted["rollout"]["to"] == {"generation": 1, "revision": 0, "version": 1}
     record = platform.deployment(ann, "m261", 1)
     assert (record["options"], record["current"]) == (
         {"depth": 2},
-        {"generation": 1, "version": 1},
+        {"generation": 1, "revision": 0, "version": 1},
     )
 
 
@@ -291,7 +291,7 @@ def test_a_rollback_to_what_is_no_longer_warm_is_a_new_generation(
     platform.deploy(ann, "m261", 1, keep_warm_s=0.0)
     platform.deploy(ann, "m261", 2, mode="replace", replaces=1)
     accepted = platform.act(ann, "m261", 2, "rollback")
-    assert accepted["rollout"]["to"] == {"generation": 3, "version": 1}
+    assert accepted["rollout"]["to"] == {"generation": 3, "revision": 0, "version": 1}
     assert platform.deployment(ann, "m261", 1)["status"] == "Serving"
     platform.deploy(ann, "m261", 3, mode="replace", replaces=1)
     platform.deploy(ann, "m261", 1)
