@@ -19,12 +19,12 @@ from modelcloud.packages.plan import (
     Roll,
     Settings,
 )
-from modelcloud.types import Resources
+from modelcloud.types import Resources, StrategySpec
 
 SOURCE = "host:/srv/conf.ini"
 CODE = Code(digest="d1", requirements="six", python="", model_path="Model_ZOO,a.pb")
 SMALL = Resources(cpu=1.0, memory=1 << 30)
-BLUE_GREEN: dict[str, Any] = plan._as_told(plan.read_strategy("blue_green"))
+BLUE_GREEN: dict[str, Any] = plan._as_told(StrategySpec())
 
 
 def conf(*, port: str = "port = 9090", **keys: object) -> Conf:
@@ -118,7 +118,7 @@ def test_the_platforms_own_port_is_told_as_none_of_its_own() -> None:
     ],
 )  # fmt: skip
 def test_each_difference_is_made_up_for_with_the_least_that_does(
-    keys: dict[str, object], roll: Roll, scale: bool, words: tuple[str, ...]
+    keys: dict[str, Any], roll: Roll, scale: bool, words: tuple[str, ...]
 ) -> None:
     found = change(conf(**keys), facts(running()))
     assert (found.kind, found.roll, found.scale, found.words) == (Kind.CHANGE, roll, scale, words)
@@ -203,7 +203,7 @@ def test_nothing_is_wrong_with_what_runs() -> None:
         ({"cpu": 3}, "no instance type has cpu 3, memory 0 and gpu 0"),
     ],
 )
-def test_what_the_platform_cannot_do_is_refused(keys: dict[str, object], words: str) -> None:
+def test_what_the_platform_cannot_do_is_refused(keys: dict[str, Any], words: str) -> None:
     assert words in refused(conf(**keys), facts(gpus=1.0))
 
 
