@@ -142,6 +142,10 @@ def register(
     python: Annotated[
         str | None, typer.Option(metavar="PATH", help="Interpreter, on the server.")
     ] = None,
+    model_path: Annotated[
+        str | None,
+        typer.Option(metavar="PATH", help="In the files, for InferenceService and the like."),
+    ] = None,
     port: Annotated[
         int | None,
         typer.Option(metavar="N", parser=parse.port, help="A port of its own for a new service."),
@@ -171,6 +175,7 @@ def register(
         "description": description,
         "requirements": _text(requirements),
         "python": python,
+        "model_path": model_path,
         "port": port,
         "enabled": False if disabled else None,
     }

@@ -42,13 +42,13 @@ class Services:
             group: whose it is.
             idempotency_key: see `Platform`.
             fields: `description`, `port`; `route`, a further address of its prediction, with its
-                `method` (GET, POST or any) and `route_port`.
+                `method` (GET, POST or any) and `route_port`; `source`, what keeps it as it is.
         """
         body = {"name": name, "group": group, **fields}
         return self._api.record("POST", "/services", body, key=idempotency_key)
 
     def edit_service(self, name: str, *, revision: int | None = None, **changes: Any) -> Record:
-        """Change `description`, `port`, `route` (None: none), `method` or `route_port`."""
+        """Change `description`, `port`, `route` (None: none), `method`, `route_port`, `source`."""
         return self._api.record("PATCH", f"/services/{part(name)}", changes, revision=revision)
 
     def delete_service(self, name: str, *, revision: int | None = None) -> None:
@@ -106,7 +106,8 @@ class Services:
             folder: in the workspace folder of the service's group.
             idempotency_key: see `Platform`.
             fields: `group`, `main`, `version`, `enabled`, `options`, `options_text` (each read by
-                its type), `metrics`, `curves`, `description`, `requirements`, `python`, `port`.
+                its type), `metrics`, `curves`, `description`, `requirements`, `python`,
+                `model_path`, `port`.
 
         Raises:
             UsageError: what was given does not fit.

@@ -13,6 +13,7 @@ import typer
 
 from modelcloud.cli import follow, session
 from modelcloud.cli.main import app
+from modelcloud.packages import layout
 from modelcloud.platform import Platform, connection
 from support.commands import Run, Said, Terminal
 from support.control import PASSWORD
@@ -93,6 +94,7 @@ def test_every_command_does_what_it_says(
     services(line, server, tmp_path)
     deployments(line)
     traffic(line)
+    packages(line, tmp_path)
     monitors(line, tmp_path)
     workspaces(line)
     observed(line, server)
@@ -263,6 +265,31 @@ def traffic(line: Line) -> None:
     assert len(line.json("service", "fib")["versions"]) == 3
     assert "2 Serving, 3 Serving" in line("services", "--state", "serving", "--group", "team")
     assert [one["name"] for one in line.json("services", "--search", "fi")] == ["fib"]
+
+
+def packages(line: Line, folder: Path) -> None:
+    layout.new(folder / "packages", "Faces")
+    conf = folder / "packages" / "conf.ini"
+    assert rows("\n" + line("apply", conf, "--dry-run")) == [
+        ["+", "Faces", "1", "of", "algo_backend", "at", "/faces"]
+    ]
+    (made,) = line.json("apply", conf, "--group", "admin")
+    assert (made["name"], made["kind"], made["version"], made["error"]) == ("Faces", "add", 1, "")
+    assert rows("\n" + line("apply", conf)) == [["=", "Faces", "as", "it", "is"]]
+    refused = line.run("apply", conf, "--watch", "--json")
+    assert (refused.status, "--watch goes with neither" in refused.err) == (2, True)
+    text = conf.read_text()
+    conf.write_text(text.replace("replicas = 1", "replicas = none"))
+    refused = line.run("apply", conf)
+    assert refused.status == 2
+    assert refused.err.splitlines() == [
+        f"{conf}:10: replicas is 'none'; accepted: a whole number from 1 to 64",
+        f"modelcloud: {conf}: 1 problem; nothing was changed",
+    ]
+    assert line.run("apply", folder / "none.ini").status == 2
+    conf.write_text(text[: text.index("[algopkg.Faces]")])
+    assert "drained and gone" in line("apply", conf)
+    assert line("apply", conf) == "nothing is asked for, and nothing of this file runs\n"
 
 
 def monitors(line: Line, folder: Path) -> None:

@@ -29,6 +29,7 @@ from modelcloud.control.services.uploads import Uploads
 from modelcloud.control.services.version_forms import (
     MAX_REQUIREMENTS,
     RegisterBody,
+    check_model_path,
     check_python,
     source_below,
     with_main_split_off,
@@ -270,6 +271,7 @@ class Registration:
         )
         await self._store.read(check)
         await asyncio.to_thread(check_python, asked.python)
+        check_model_path(asked.model_path)
         return replace(check_curves(asked.curves or {}), metrics=check_metrics(asked.metrics or {}))
 
     @contextlib.asynccontextmanager
@@ -358,6 +360,7 @@ class Registration:
             options_text=asked.options_text,
             port=asked.port or self._standing.port,
             python=asked.python,
+            model_path=asked.model_path,
             requirements=requirements,
             load_timeout_s=self._config.load_timeout_s,
         )

@@ -6,7 +6,7 @@ Must never: ask the store; what depends on other rows is checked by the operatio
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -27,6 +27,7 @@ Text = Annotated[str, Field(max_length=2_000)]
 Port = Annotated[int, Field(ge=1, le=65_535)]
 RoutePort = Annotated[int, Field(ge=0, le=65_535)]
 RouteMethod = Literal["any", "GET", "POST"]
+Source = Annotated[str, Field(max_length=500)]
 Requirements = Annotated[str, Field(max_length=MAX_REQUIREMENTS)]
 
 
@@ -38,6 +39,7 @@ class NewService(Body):
         route: a further address of its prediction, such as `extract` or `faces/extract`.
         method: the only one that the route answers; `any`: GET and POST.
         route_port: where the route is; 0: at the platform's own port. Services may share one.
+        source: what keeps it as it is, such as a conf.ini; empty: people.
     """
 
     name: str
@@ -47,6 +49,7 @@ class NewService(Body):
     route: str | None = None
     method: RouteMethod = "any"
     route_port: RoutePort = 0
+    source: Source = ""
 
 
 class ServiceChanges(Body):
@@ -57,6 +60,7 @@ class ServiceChanges(Body):
     route: str | None = None
     method: RouteMethod = "any"
     route_port: RoutePort = 0
+    source: Source = ""
 
 
 class RegisterBody(Body):
@@ -80,6 +84,8 @@ class RegisterBody(Body):
         requirements: text of a requirements file, from which it gets an environment of its own;
             that of `requirements.txt` when left out, "" for none.
         python: interpreter on the server that it runs in, or that its environment is made with.
+        model_path: handed to `InferenceService(model_path)` and the like: a path below the root of
+            the files, or a folder and names in it, `folder,file,file…`.
         port: of its own for the service, where the service is new.
     """
 
@@ -97,6 +103,7 @@ class RegisterBody(Body):
     description: Text = ""
     requirements: Requirements | None = None
     python: Annotated[str, Field(max_length=1_000)] = ""
+    model_path: Annotated[str, Field(max_length=4_000)] = ""
     port: Port | None = None
 
 
@@ -134,6 +141,22 @@ def check_python(python: str) -> None:
         raise InvalidInput(
             "python", repr(python[:200]), "the absolute path of an interpreter on the server"
         )
+
+
+def check_model_path(model_path: str) -> None:
+    """Return if it names nothing but what is below the root of the files.
+
+    Raises:
+        InvalidInput: it leads out of it.
+    """
+    for name in model_path.split(","):
+        path = PurePosixPath(name.strip())
+        if path.is_absolute() or ".." in path.parts or "\0" in name:
+            raise InvalidInput(
+                "model_path",
+                repr(model_path[:200]),
+                "a path below the root of the files, or a folder and names in it, with commas",
+            )
 
 
 def with_main_split_off(asked: RegisterBody) -> RegisterBody:
