@@ -58,8 +58,7 @@ PURE = {
     "rollout.canary", "rollout.counts", "rollout.decision", "rollout.going_back",
     "rollout.in_place", "rollout.policy", "rollout.records", "rollout.snapshot",
     "rollout.wishes",
-    "rollout.canary", "rollout.counts", "rollout.policy", "rollout.records", "rollout.snapshot",
-    "rollout.wishes", "packages.ini", "packages.values", "packages.conf", "packages.plan",
+    "packages.ini", "packages.values", "packages.conf", "packages.plan",
 }  # fmt: skip
 PURE_MAY_IMPORT = {"types", "errors", "serve.setup_body", *PURE}
 

@@ -16,8 +16,8 @@ import typer
 from modelcloud import __version__
 from modelcloud.cli import (
     account,
-    cluster,
     apply,
+    cluster,
     deploy,
     generate,
     instance,

@@ -319,6 +319,8 @@ def _engine(engine: str, ray_address: str) -> str:
     elif ray_address != DEFAULT.ray_address:
         raise typer.BadParameter("--ray-address goes with --engine ray")
     return engine
+
+
 def _need_workspace_libraries(wanted: int) -> None:
     missing = [library for library in WORKSPACE_LIBRARIES if find_spec(library) is None]
     if wanted and missing:
