@@ -54,7 +54,8 @@ CONTROL_RANK = {part: -depth for depth, parts in enumerate(CONTROL_LAYERS) for p
 
 #: Decisions on plain data: of this package they may import these parts only.
 PURE = {
-    "rollout.canary", "rollout.counts", "rollout.policy", "rollout.records", "rollout.snapshot",
+    "rollout.canary", "rollout.counts", "rollout.decision", "rollout.going_back",
+    "rollout.in_place", "rollout.policy", "rollout.records", "rollout.snapshot",
     "rollout.wishes",
 }  # fmt: skip
 PURE_MAY_IMPORT = {"types", "errors", *PURE}
