@@ -29,7 +29,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "Installing what the tests need …"
-	@$(PIP) install --constraint constraints.txt --editable ".[platform,dashboard,postgresql,zstd,monitors]" --group dev
+	@$(PIP) install --constraint constraints.txt --editable ".[platform,dashboard,workspace,postgresql,zstd,monitors]" --group dev
 	@touch $@
 
 run: $(VENV)/.installed  ## Run the platform with two examples online (PORT=…, CONTROL_PORT=…, DATA=…)

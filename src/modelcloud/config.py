@@ -91,6 +91,11 @@ class PlatformConfig(msgspec.Struct, frozen=True, kw_only=True):
             this platform is the first to start it.
         site: module whose `make_site` makes pages for browsers beside the API; empty: none.
         database_variables: of the environment, for the control plane alone.
+        workspaces: how many JupyterLabs may run at a time; 0: none, and no port for them.
+        workspace_port: where browsers reach them, at `control_host`: an origin of its own.
+        workspace_url: what browsers know that address by, where a proxy stands before it.
+        workspace_memory: what one may use, with all that is started in it.
+        workspace_idle_s: one in which nothing is done for so long is stopped.
     """
 
     data: str = "modelcloud-data"
@@ -121,6 +126,11 @@ class PlatformConfig(msgspec.Struct, frozen=True, kw_only=True):
     ray_http_port: int = 8100
     site: str = ""
     database_variables: dict[str, str] = {}
+    workspaces: int = 0
+    workspace_port: int = 8001
+    workspace_url: str = ""
+    workspace_memory: int = 4 * 1024 * MIB
+    workspace_idle_s: float = 3600.0
     load_timeout_s: float = 600.0
     drain_s: float = 30.0
     health_timeout_s: float = 10.0

@@ -20,6 +20,7 @@ PAGES = [
     DOCS / "how-to" / "share-a-group.md",
     DOCS / "how-to" / "split-traffic.md",
     DOCS / "how-to" / "canary.md",
+    DOCS / "how-to" / "packages.md",
     DOCS / "how-to" / "versions-that-arrive.md",
     DOCS / "how-to" / "operate-the-platform.md",
 ]

@@ -40,12 +40,14 @@ class Sample(NamedTuple):
 class Load:
     """Requests per second against one address, half on fresh and half on kept connections."""
 
-    def __init__(self, port: int, path: str, body: object, rate: float) -> None:
+    def __init__(
+        self, port: int, path: str, body: object, rate: float, method: str = "POST"
+    ) -> None:
         self.samples: list[Sample] = []
         self._port, self._rate = port, rate
         data = json.dumps(body).encode()
         self._request = (
-            f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\n"
+            f"{method} {path} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\n"
             f"content-type: application/json\r\ncontent-length: {len(data)}\r\n"
         ).encode()
         self._data = data
@@ -128,10 +130,15 @@ class Load:
 
 @contextmanager
 def load(
-    port: int, path: str = "/ask", body: object = None, *, rate: float = 100.0
+    port: int,
+    path: str = "/ask",
+    body: object = None,
+    *,
+    rate: float = 100.0,
+    method: str = "POST",
 ) -> Iterator[Load]:
     """Load during the block; ended, and complete, after it."""
-    running = Load(port, path, body if body is not None else {"x": 1}, rate)
+    running = Load(port, path, body if body is not None else {"x": 1}, rate, method)
     running.start()
     try:
         yield running

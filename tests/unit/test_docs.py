@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,6 +25,8 @@ from modelcloud.control.web.gate import PUBLIC_PAGES
 from modelcloud.dataplane.messages import Stats
 from modelcloud.engines.fake import FakeEngine
 from modelcloud.node.orders import Counters
+from modelcloud.packages.conf import KEYS, SERVER_KEYS, Key
+from modelcloud.packages.plan import SMALL
 from modelcloud.platform import Platform
 from modelcloud.serve import metrics_text, openapi
 from modelcloud.types import Observed, State, Strategy
@@ -45,6 +47,7 @@ from support.markdown import (
 REFERENCE = ROOT / "docs" / "reference"
 CLI, HTTP, TYPES = REFERENCE / "cli.md", REFERENCE / "http.md", REFERENCE / "data-types.md"
 API, CLIENT = REFERENCE / "api.md", REFERENCE / "client.md"
+CONF_INI = REFERENCE / "conf-ini.md"
 OBSERVE = ROOT / "docs" / "how-to" / "observe.md"
 
 COMMAND_LINE: Any = typer.main.get_command(app)
@@ -320,6 +323,24 @@ def test_every_metric_is_documented_and_no_other() -> None:
     there = set(re.findall(r"^# TYPE (\S+)", text.decode(), re.MULTILINE))
     documented = {word for row in rows(prose(OBSERVE)) for word in code_words(row[0])}
     assert {name for name in documented if name.startswith("modelcloud_")} == there
+
+
+@pytest.mark.parametrize(
+    ("heading", "keys"),
+    [("The server", SERVER_KEYS), ("A package", KEYS)],
+    ids=["server", "package"],
+)
+def test_every_key_of_a_conf_ini_is_documented_with_its_default(
+    heading: str, keys: Mapping[str, Key]
+) -> None:
+    documented = {code_words(row[0])[0]: row[1] for row in rows(section(CONF_INI, heading))}
+    assert documented.keys() == keys.keys()
+    for name, key in keys.items():
+        assert (documented[name] == "needed") == key.needed
+        if documented[name].startswith("`"):
+            assert code_words(documented[name])[0] in {f"{key.default}", f"{key.default:g}"
+                                                       if isinstance(key.default, float) else "",
+                                                       SMALL}  # fmt: skip
 
 
 def test_every_strategy_and_state_is_documented() -> None:

@@ -20,13 +20,13 @@ SOURCE = Path(modelcloud.__file__).parent
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("monitor",),
     ("cli", "dashboard"),
-    ("launch",),
+    ("launch", "packages"),
     ("platform",),
     ("client", "data_types", "generate"),
     ("control",),
     ("serve",),
     ("rollout",),
-    ("engines", "monitors"),
+    ("engines", "monitors", "workspaces"),
     ("node",),
     ("dataplane",),
     ("codecs",),
@@ -42,6 +42,7 @@ CONTROL_LAYERS: tuple[tuple[str, ...], ...] = (
     ("main",),
     ("app", "data_plane", "sweep"),
     ("api", "service_subject"),
+    ("workspaces",),
     ("commands", "monitors", "web", "bootstrap"),
     ("identity",),
     ("reconcile", "resources", "observe"),
@@ -57,8 +58,9 @@ PURE = {
     "rollout.canary", "rollout.counts", "rollout.decision", "rollout.going_back",
     "rollout.in_place", "rollout.policy", "rollout.records", "rollout.snapshot",
     "rollout.wishes",
+    "packages.ini", "packages.values", "packages.conf", "packages.plan",
 }  # fmt: skip
-PURE_MAY_IMPORT = {"types", "errors", *PURE}
+PURE_MAY_IMPORT = {"types", "errors", "serve.setup_body", *PURE}
 
 #: What belongs to the edges of the program and never to the parts that carry predictions.
 EDGE_LIBRARIES = {
@@ -80,6 +82,7 @@ WORKER_SIDE = (
     "dataplane.worker",
     "dataplane.batching",
     "dataplane.frames",
+    "packages.check_process",
 )
 WORKER_LIBRARIES = {"msgspec"}
 WORKER_LIBRARIES_WHEN_USED = {"cloudpickle", "numpy", "PIL", "uvloop"}

@@ -16,6 +16,7 @@ import typer
 from modelcloud import __version__
 from modelcloud.cli import (
     account,
+    apply,
     cluster,
     deploy,
     generate,
@@ -23,6 +24,7 @@ from modelcloud.cli import (
     monitor,
     monitors,
     observe,
+    packages,
     people,
     serve,
     services,
@@ -31,6 +33,7 @@ from modelcloud.cli import (
     traffic,
     up,
     update,
+    workspaces,
 )
 from modelcloud.errors import ModelcloudError, UsageError
 
@@ -49,17 +52,21 @@ app.command()(status.status)
 app.command()(monitor.monitor)
 app.add_typer(generate.app, name="generate")
 app.add_typer(cluster.app, name="cluster")
+app.add_typer(packages.new, name="new")
+app.command()(packages.check)
+app.command()(packages.call)
 for command in (
     account.login, account.logout, account.whoami, account.passwd,
     services.services, services.service, services.register, services.versions,
     services.create_service, services.edit_service, services.edit_version, services.delete,
     deploy.deploy, deploy.deployments, deploy.redeploy, deploy.start, deploy.stop, deploy.scale,
-    deploy.undeploy, deploy.rollouts, traffic.traffic, traffic.label,
+    deploy.undeploy, deploy.rollouts, apply.apply, traffic.traffic, traffic.label,
     observe.logs, observe.metrics, instance.node, instance.audit,
 ):  # fmt: skip
     app.command(rich_help_panel="Platform")(command)
 for name, family in (
     ("monitors", monitors.monitors),
+    ("workspaces", workspaces.workspaces),
     ("tokens", account.tokens),
     ("users", people.users),
     ("groups", people.groups),

@@ -5,16 +5,14 @@ Must never: follow a link, or take what is no part of a model (caches, environme
 
 from __future__ import annotations
 
-import gzip
-import os
-import tarfile
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from modelcloud.artifacts.target import is_skipped, locate, package_of
+from modelcloud.artifacts.pack import files_below, write_archive
+from modelcloud.artifacts.target import locate, package_of
 from modelcloud.errors import UsageError
 
 ARCHIVES = (
@@ -66,46 +64,8 @@ def packed(path: Path, main: str = "") -> Iterator[Packed]:
     with tempfile.TemporaryDirectory(prefix="modelcloud-") as folder:
         archive = Path(folder) / "model.tar.gz"
         try:
-            _pack(archive, root, files)
+            write_archive(archive, ((file, file.relative_to(root).as_posix()) for file in files))
         except OSError as error:
             place = error.filename or path
             raise UsageError(f"{place} cannot be packed: {error.strerror}") from None
         yield Packed(archive, main)
-
-
-def files_below(folder: Path) -> Iterator[Path]:
-    """Every regular file of a model's folder, in the order of their names."""
-
-    def refuse(error: OSError) -> None:
-        raise error
-
-    for place, folders, files in os.walk(folder, onerror=refuse):
-        here = Path(place)
-        folders[:] = sorted(
-            name
-            for name in folders
-            if not (here / name).is_symlink() and not is_skipped(here / name)
-        )
-        for name in sorted(files):
-            file = here / name
-            if not name.startswith(".") and file.is_file() and not file.is_symlink():
-                yield file
-
-
-def _pack(archive: Path, root: Path, files: Iterable[Path]) -> None:
-    """Equal files make an equal archive, whoever packs them, when and under which name."""
-    with (
-        archive.open("wb") as raw,
-        gzip.GzipFile("", "wb", compresslevel=1, fileobj=raw, mtime=0) as out,
-        tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar,
-    ):
-        for file in files:
-            tar.add(file, file.relative_to(root).as_posix(), recursive=False, filter=_plain)
-
-
-def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
-    member.uid = member.gid = 0
-    member.uname = member.gname = ""
-    member.mtime = 0
-    member.mode = 0o644
-    return member

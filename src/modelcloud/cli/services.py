@@ -142,6 +142,10 @@ def register(
     python: Annotated[
         str | None, typer.Option(metavar="PATH", help="Interpreter, on the server.")
     ] = None,
+    model_path: Annotated[
+        str | None,
+        typer.Option(metavar="PATH", help="In the files, for InferenceService and the like."),
+    ] = None,
     port: Annotated[
         int | None,
         typer.Option(metavar="N", parser=parse.port, help="A port of its own for a new service."),
@@ -151,6 +155,12 @@ def register(
     ] = False,
     on_server: Annotated[
         bool, typer.Option("--on-server", metavar="", help="PATH is one of the server's own.")
+    ] = False,
+    from_workspace: Annotated[
+        bool,
+        typer.Option(
+            "--from-workspace", metavar="", help="PATH is a folder in the group's workspace."
+        ),
     ] = False,
     url: session.Url = None,
     as_json: show.Json = False,
@@ -165,15 +175,17 @@ def register(
         "description": description,
         "requirements": _text(requirements),
         "python": python,
+        "model_path": model_path,
         "port": port,
         "enabled": False if disabled else None,
     }
+    if on_server and from_workspace:
+        raise typer.BadParameter("name one of --on-server and --from-workspace")
     with session.connect(url) as platform:
-        if on_server:
+        if on_server or from_workspace:
+            place = {"folder" if from_workspace else "path": path.as_posix()}
             record = session.once(
-                lambda key: platform.register(
-                    service, path=str(path), idempotency_key=key, **fields
-                )
+                lambda key: platform.register(service, idempotency_key=key, **place, **fields)
             )
         else:
             record = _sent(platform, path, service, fields)

@@ -9,7 +9,6 @@ import json
 import os
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -27,8 +26,6 @@ URL_VARIABLE = "MODELCLOUD_URL"
 TOKEN_VARIABLE = "MODELCLOUD_TOKEN"  # noqa: S105 — the variable's name
 CONFIG_VARIABLE = "MODELCLOUD_CONFIG"
 DEFAULT_URL = "http://127.0.0.1:8000"
-#: What begins something is sent so often until an answer comes, with so many seconds between.
-TRIES, RETRY_S = 3, 1.0
 
 Url = Annotated[
     str | None,
@@ -110,24 +107,10 @@ def connect(url: str | None) -> Platform:
 
 
 def once(call: Callable[[str], T]) -> T:
-    """The answer of `call`, which is made again with the same idempotency key while none comes.
+    """As `platform.once.once`, which is imported when it is used."""
+    from modelcloud.platform.once import once
 
-    Raises:
-        Unreachable: none came.
-    """
-    from uuid import uuid4
-
-    from modelcloud.client import Unreachable
-
-    key = uuid4().hex
-    for left in reversed(range(TRIES)):
-        try:
-            return call(key)
-        except Unreachable:  # noqa: PERF203 — each try is a request of its own
-            if not left:
-                raise
-            time.sleep(RETRY_S)
-    raise AssertionError  # the last try returned or raised
+    return once(call)
 
 
 def confirm(what: str, *, yes: bool) -> None:

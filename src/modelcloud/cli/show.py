@@ -43,11 +43,11 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
     return found
 
 
-def console() -> Console:
-    """Where tables go."""
+def console(*, stderr: bool = False) -> Console:
+    """Where tables go, or what is told beside an answer."""
     from rich.console import Console
 
-    found = Console(highlight=False)
+    found = Console(highlight=False, stderr=stderr)
     if not found.is_terminal:
         found.width = WIDTH_OF_A_FILE
     return found

@@ -163,14 +163,20 @@ class Node:
         """
         config, supervisor = self._config, self._supervisor
         listener = sockets.reserve(config.control_host, config.control_port, 1)[0]
+        workspaces = None
+        if config.workspaces:
+            workspaces = sockets.reserve(config.control_host, config.workspace_port, 1)[0]
         port = supervisor.bind()
-        sockets.listen([listener])
+        sockets.listen([listener, *filter(None, [workspaces])])
         standing = Standing(
             config=config,
             port=port,
             listen_fd=listener.fileno(),
             control_port=listener.getsockname()[1],
             deployments=0,
+            run_dir=str(self._run_dir.path),
+            workspace_fd=-1 if workspaces is None else workspaces.fileno(),
+            workspace_port=0 if workspaces is None else workspaces.getsockname()[1],
             **msgspec.structs.asdict(self._capacity),
         )
         control = self._control = ControlPlane(
@@ -189,13 +195,14 @@ class Node:
                 route=supervisor.route,
                 routing=lambda: supervisor.routing,
                 on_answering=lambda: self._answering(standing),
+                further_fds=() if workspaces is None else (workspaces.fileno(),),
             )
         )
         supervisor.on_change(control.changed)
         supervisor.on_ports(control.ports_changed)
         supervisor.on_routing(control.routing_changed)
         self._logs.subscribe(lambda line: control.line(_order_of(line)))
-        with contextlib.closing(listener):
+        with contextlib.closing(listener), contextlib.closing(workspaces or listener):
             await supervisor.listen()
             while True:
                 control.check()
@@ -227,10 +234,14 @@ class Node:
         config = self._config
         predictions = _url(config.host, standing.port, tls=bool(config.tls_cert))
         api = _url(config.control_host, standing.control_port)
-        for line in (
+        lines = [
             f"Predictions at {predictions}",
             f"Control plane at {api} (API: {api}/api/docs)",
-        ):
+        ]
+        if config.workspaces:
+            place = config.workspace_url or _url(config.control_host, standing.workspace_port)
+            lines.append(f"Workspaces at {place}")
+        for line in lines:
             log.info("%s", line)
         self._notifier.ready(f"Predictions at {predictions}")
 

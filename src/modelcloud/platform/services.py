@@ -42,13 +42,13 @@ class Services:
             group: whose it is.
             idempotency_key: see `Platform`.
             fields: `description`, `port`; `route`, a further address of its prediction, with its
-                `method` (GET, POST or any) and `route_port`.
+                `method` (GET, POST or any) and `route_port`; `source`, what keeps it as it is.
         """
         body = {"name": name, "group": group, **fields}
         return self._api.record("POST", "/services", body, key=idempotency_key)
 
     def edit_service(self, name: str, *, revision: int | None = None, **changes: Any) -> Record:
-        """Change `description`, `port`, `route` (None: none), `method` or `route_port`."""
+        """Change `description`, `port`, `route` (None: none), `method`, `route_port`, `source`."""
         return self._api.record("PATCH", f"/services/{part(name)}", changes, revision=revision)
 
     def delete_service(self, name: str, *, revision: int | None = None) -> None:
@@ -93,24 +93,27 @@ class Services:
         *,
         upload: str | None = None,
         path: str | None = None,
+        folder: str | None = None,
         idempotency_key: str | None = None,
         **fields: Any,
     ) -> Record:
-        """Register a version from an upload, or from a path on the server.
+        """Register a version from an upload, a path on the server, or a workspace.
 
         Args:
             service: made in the group `group`, else one's own, if it is new.
             upload: of `upload`'s answer.
             path: below one of the folders that the platform was started with.
+            folder: in the workspace folder of the service's group.
             idempotency_key: see `Platform`.
             fields: `group`, `main`, `version`, `enabled`, `options`, `options_text` (each read by
-                its type), `metrics`, `curves`, `description`, `requirements`, `python`, `port`.
+                its type), `metrics`, `curves`, `description`, `requirements`, `python`,
+                `model_path`, `port`.
 
         Raises:
             UsageError: what was given does not fit.
             UpdateFailed: the model cannot be imported; nothing is left of it.
         """
-        body = given({"upload": upload, "path": path, **fields})
+        body = given({"upload": upload, "path": path, "folder": folder, **fields})
         place = f"/services/{part(service)}/versions"
         return self._api.record("POST", place, body, key=idempotency_key, timeout=REGISTER_S)
 

@@ -143,7 +143,8 @@ class Service(Base):
     """A named model address. `sticky` is None or `{"kind": …, "name": …}`.
 
     `route` is a path without its leading slash, at the port `route_port` (0: the platform's own);
-    `method` is `any`, or the only one that it answers.
+    `method` is `any`, or the only one that it answers. `source` is what keeps it as it is, such as
+    a conf.ini; empty: people.
     """
 
     __tablename__ = "services"
@@ -157,6 +158,7 @@ class Service(Base):
     route: Mapped[str | None]
     method: Mapped[str] = mapped_column(default="any")
     route_port: Mapped[int] = mapped_column(default=0)
+    source: Mapped[str] = mapped_column(default="")
     sticky: Mapped[dict[str, Any] | None]
     next_version: Mapped[int] = mapped_column(default=1)
     next_generation: Mapped[int] = mapped_column(default=1)
@@ -198,6 +200,7 @@ class Version(Base):
     options: Mapped[dict[str, Any]]
     requirements: Mapped[str] = mapped_column(default="")
     python: Mapped[str] = mapped_column(default="")
+    model_path: Mapped[str] = mapped_column(default="")
     enabled: Mapped[bool] = mapped_column(default=True)
     description: Mapped[str] = mapped_column(default="")
     metrics: Mapped[dict[str, Any]]

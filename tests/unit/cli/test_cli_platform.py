@@ -13,6 +13,7 @@ import typer
 
 from modelcloud.cli import follow, session
 from modelcloud.cli.main import app
+from modelcloud.packages import layout
 from modelcloud.platform import Platform, connection
 from support.commands import Run, Said, Terminal
 from support.control import PASSWORD
@@ -93,7 +94,9 @@ def test_every_command_does_what_it_says(
     services(line, server, tmp_path)
     deployments(line)
     traffic(line)
+    packages(line, tmp_path)
     monitors(line, tmp_path)
+    workspaces(line)
     observed(line, server)
     deletions(line)
     assert line("logout") == "signed out\n"
@@ -264,6 +267,31 @@ def traffic(line: Line) -> None:
     assert [one["name"] for one in line.json("services", "--search", "fi")] == ["fib"]
 
 
+def packages(line: Line, folder: Path) -> None:
+    layout.new(folder / "packages", "Faces")
+    conf = folder / "packages" / "conf.ini"
+    assert rows("\n" + line("apply", conf, "--dry-run")) == [
+        ["+", "Faces", "1", "of", "algo_backend", "at", "/faces"]
+    ]
+    (made,) = line.json("apply", conf, "--group", "admin")
+    assert (made["name"], made["kind"], made["version"], made["error"]) == ("Faces", "add", 1, "")
+    assert rows("\n" + line("apply", conf)) == [["=", "Faces", "as", "it", "is"]]
+    refused = line.run("apply", conf, "--watch", "--json")
+    assert (refused.status, "--watch goes with neither" in refused.err) == (2, True)
+    text = conf.read_text()
+    conf.write_text(text.replace("replicas = 1", "replicas = none"))
+    refused = line.run("apply", conf)
+    assert refused.status == 2
+    assert refused.err.splitlines() == [
+        f"{conf}:10: replicas is 'none'; accepted: a whole number from 1 to 64",
+        f"modelcloud: {conf}: 1 problem; nothing was changed",
+    ]
+    assert line.run("apply", folder / "none.ini").status == 2
+    conf.write_text(text[: text.index("[algopkg.Faces]")])
+    assert "drained and gone" in line("apply", conf)
+    assert line("apply", conf) == "nothing is asked for, and nothing of this file runs\n"
+
+
 def monitors(line: Line, folder: Path) -> None:
     source = [
         "--type", "ftp", "--remote_path", "/daily", "--ftp_host", "127.0.0.1", "--ftp_port", "9",
@@ -287,6 +315,10 @@ def monitors(line: Line, folder: Path) -> None:
         ["daily", "ftp", "ftp://127.0.0.1:9/daily"], ["nightly", "ftp", "ftp://127.0.0.1:9/daily"],
     ]  # fmt: skip
     assert len(line.json("monitors", "list", "fib")) == 2
+    assert [row[:2] for row in rows(line("monitors", "list"))] == [
+        ["fib", "daily"],
+        ["fib", "nightly"],
+    ]
     edited = "monitor daily of fib changed\n"
     assert line("monitors", "edit", "fib", "daily", "--set", "interval=3600") == edited
     changed = line.json("monitors", "edit", "fib", "daily", "--set", 'strategy="rolling"')
@@ -321,6 +353,16 @@ def observed(line: Line, server: PlatformServer) -> None:
     assert line.json("metrics", "fib", "2", "--since", "2025-11-20T07:00:00Z")["span_s"] > 10
     assert line("metrics", "fib", "2", "--curves").split() == ["series", "step", "value"]
     assert line.json("metrics", "fib", "2", "--curves") == {"curves": {}}
+
+
+def workspaces(line: Line) -> None:
+    for form in ([], ["--json"]):
+        for words in (["list"], ["folders", "admin"]):
+            assert line.run("workspaces", *words, *form).status == 0
+        for word, why in (("start", "start the platform with"), ("open", "start it first")):
+            refused = line.run("workspaces", word, "admin", *form)
+            assert (refused.status, why in refused.err) == (1, True)
+    assert "no workspace of 'eve'" in line.run("workspaces", "stop", "admin", "--user", "eve").err
 
 
 def deletions(line: Line) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from modelcloud import client, errors
 from modelcloud.cli import session
+from modelcloud.platform import once
 from support.commands import Run, Terminal
 from support.control import PASSWORD
 from support.platform_server import PlatformServer, platform_server
@@ -197,17 +198,17 @@ def test_one_who_signs_in_by_the_environment_does_not_give_that_password_to_othe
 def test_what_begins_something_is_sent_again_with_its_key_until_an_answer_comes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(session, "RETRY_S", 0.0)
+    monkeypatch.setattr(once, "RETRY_S", 0.0)
     keys: list[str] = []
 
     def call(key: str) -> str:
         keys.append(key)
-        if len(keys) < session.TRIES:
+        if len(keys) < once.TRIES:
             raise client.Unreachable("reset")
         return "done"
 
     assert session.once(call) == "done"
-    assert len(keys) == session.TRIES
+    assert len(keys) == once.TRIES
     assert len(set(keys)) == 1
 
     def refuse(key: str) -> str:
@@ -216,7 +217,7 @@ def test_what_begins_something_is_sent_again_with_its_key_until_an_answer_comes(
 
     with pytest.raises(errors.Conflict):
         session.once(refuse)
-    assert len(keys) == session.TRIES + 1
+    assert len(keys) == once.TRIES + 1
     assert len(set(keys)) == 2
 
     def silent(_: str) -> str:

@@ -92,6 +92,7 @@ def make_spec(
         options={**version.options, **options},
         port=service.port or ground.port,
         python=version.python,
+        model_path=version.model_path,
         requirements=version.requirements,
         resources=resources,
         verify=True,

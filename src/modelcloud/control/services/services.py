@@ -63,6 +63,7 @@ class ServiceRecord(Record):
         route: a path, without the leading slash, at which its prediction is asked for too.
         method: `any`, or the only one that the route answers.
         route_port: where the route is; 0: at the platform's address.
+        source: what keeps it as it is, such as a conf.ini; empty: people.
         versions: how many are registered; `latest` is the highest number, 0 without any.
         deployments: those that are there, by version.
     """
@@ -77,6 +78,7 @@ class ServiceRecord(Record):
     route: str | None = None
     method: str = "any"
     route_port: int = 0
+    source: str = ""
     sticky: dict[str, Any] | None
     versions: int
     latest: int
@@ -157,6 +159,7 @@ def add(tx: Session, actor: Actor, asked: NewService, taken_ports: Iterable[int]
         route=service_routes.clean(asked.route),
         method=asked.method,
         route_port=asked.route_port,
+        source=asked.source,
         sticky=None,
         next_version=1,
         next_generation=1,
@@ -194,7 +197,7 @@ def edit(
     tx: Session, actor: Actor, name: str, changes: dict[str, Any], expected: Expected,
     taken_ports: Iterable[int],
 ) -> ServiceRecord:  # fmt: skip
-    """Change description, port or route, as far as they are in `changes`.
+    """Change description, port, route or source, as far as they are in `changes`.
 
     Raises:
         NotFound: there is none that the actor may see.
@@ -214,6 +217,7 @@ def edit(
     if _ROUTE & changes.keys():
         _edit_route(tx, service, changes, taken_ports)
     service.description = changes.get("description", service.description)
+    service.source = changes.get("source", service.source)
     service.revision += 1
     detail = ", ".join(
         f"{name} {getattr(service, name)}" if name != "description" else name for name in changes
@@ -334,6 +338,7 @@ def _record(
         route=service.route,
         method=service.method,
         route_port=service.route_port,
+        source=service.source,
         sticky=service.sticky,
         versions=versions,
         latest=latest,

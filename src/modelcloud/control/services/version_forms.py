@@ -6,7 +6,7 @@ Must never: ask the store; what depends on other rows is checked by the operatio
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -27,6 +27,7 @@ Text = Annotated[str, Field(max_length=2_000)]
 Port = Annotated[int, Field(ge=1, le=65_535)]
 RoutePort = Annotated[int, Field(ge=0, le=65_535)]
 RouteMethod = Literal["any", "GET", "POST"]
+Source = Annotated[str, Field(max_length=500)]
 Requirements = Annotated[str, Field(max_length=MAX_REQUIREMENTS)]
 
 
@@ -38,6 +39,7 @@ class NewService(Body):
         route: a further address of its prediction, such as `extract` or `faces/extract`.
         method: the only one that the route answers; `any`: GET and POST.
         route_port: where the route is; 0: at the platform's own port. Services may share one.
+        source: what keeps it as it is, such as a conf.ini; empty: people.
     """
 
     name: str
@@ -47,6 +49,7 @@ class NewService(Body):
     route: str | None = None
     method: RouteMethod = "any"
     route_port: RoutePort = 0
+    source: Source = ""
 
 
 class ServiceChanges(Body):
@@ -57,10 +60,11 @@ class ServiceChanges(Body):
     route: str | None = None
     method: RouteMethod = "any"
     route_port: RoutePort = 0
+    source: Source = ""
 
 
 class RegisterBody(Body):
-    """A version to register, from an upload or from a path on the server: one of both.
+    """A version to register, from an upload, a path on the server or a workspace: one of them.
 
     Attributes:
         group: of the service where that is new; the user's own when left out. It never moves a
@@ -68,6 +72,7 @@ class RegisterBody(Body):
         upload: of an earlier `POST /uploads`.
         path: of an archive, a folder or a main file, also as `FILE.py:NAME`, below one of the
             server's roots.
+        folder: path of a folder in the workspace folder of the service's group.
         main: `path/file.py` or `path/file.py:function`, below the root of the files; the one
             model.py or backend.py when left out.
         version: its number; the next one when left out.
@@ -79,12 +84,15 @@ class RegisterBody(Body):
         requirements: text of a requirements file, from which it gets an environment of its own;
             that of `requirements.txt` when left out, "" for none.
         python: interpreter on the server that it runs in, or that its environment is made with.
+        model_path: handed to `InferenceService(model_path)` and the like: a path below the root of
+            the files, or a folder and names in it, `folder,file,file…`.
         port: of its own for the service, where the service is new.
     """
 
     group: str | None = None
     upload: str | None = None
     path: str | None = None
+    folder: Annotated[str, Field(max_length=1_000)] | None = None
     main: Annotated[str, Field(max_length=1_000)] = ""
     version: Annotated[int, Field(ge=1, le=MAX_VERSION)] | None = None
     enabled: bool = True
@@ -95,6 +103,7 @@ class RegisterBody(Body):
     description: Text = ""
     requirements: Requirements | None = None
     python: Annotated[str, Field(max_length=1_000)] = ""
+    model_path: Annotated[str, Field(max_length=4_000)] = ""
     port: Port | None = None
 
 
@@ -132,6 +141,22 @@ def check_python(python: str) -> None:
         raise InvalidInput(
             "python", repr(python[:200]), "the absolute path of an interpreter on the server"
         )
+
+
+def check_model_path(model_path: str) -> None:
+    """Return if it names nothing but what is below the root of the files.
+
+    Raises:
+        InvalidInput: it leads out of it.
+    """
+    for name in model_path.split(","):
+        path = PurePosixPath(name.strip())
+        if path.is_absolute() or ".." in path.parts or "\0" in name:
+            raise InvalidInput(
+                "model_path",
+                repr(model_path[:200]),
+                "a path below the root of the files, or a folder and names in it, with commas",
+            )
 
 
 def with_main_split_off(asked: RegisterBody) -> RegisterBody:

@@ -72,6 +72,7 @@ class VersionRecord(VersionSummary):
     options: dict[str, Any]
     requirements: str
     python: str
+    model_path: str
     curves: list[str]
     signature: dict[str, Any]
     origin: dict[str, Any]
@@ -202,6 +203,7 @@ def add(
         options=proposal.options,
         requirements=proposal.requirements,
         python=asked.python,
+        model_path=asked.model_path,
         enabled=asked.enabled,
         description=asked.description,
         metrics=proposal.metrics,
@@ -293,6 +295,7 @@ def record(tx: Session, service: Service, version: Version) -> VersionRecord:
         options=version.options,
         requirements=version.requirements,
         python=version.python,
+        model_path=version.model_path,
         curves=list(version.curves),
         signature=version.signature,
         origin=version.origin,
