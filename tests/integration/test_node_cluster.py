@@ -150,7 +150,7 @@ async def test_a_candidate_that_fails_says_why_in_the_words_of_its_author(tmp_pa
         seen = await node.until(lambda seen: seen.failures)
         assert "no weights" in seen.failures[2]
         assert "model.py" in seen.failures[2]
-        assert str(tmp_path) not in seen.failures[2]
+        assert str(tmp_path / "cluster") not in seen.failures[2]
         assert await answer(node.port) == ANSWERS[1]
 
 

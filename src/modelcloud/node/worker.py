@@ -321,14 +321,14 @@ class Worker:
     def check(self) -> None:
         """Ping it, and see whether it has been silent, stopped or loading for too long."""
         now = self._around.clock()
-        limit = self.spec.load_timeout_s
+        limit, cluster = self.spec.load_timeout_s, self._around.cluster
+        if self.state is State.BUILDING_ENV and cluster is not None:
+            limit += cluster.settings.env_timeout_s
         if self.loading and now - self._started >= limit:
-            unreachable = (
-                self._around.cluster.error if self.spec.engine and self._around.cluster else ""
-            )
+            away = cluster.error if self.spec.engine and cluster is not None else ""
             self.fail(
                 f"was still {self.state.value} after {limit:g} s (load_timeout_s)"
-                + (f"; {unreachable}" if unreachable else "; its stack is in its log")
+                f"; {away or 'its stack is in its log'}"
             )
         if self._asked is not None and now - self._asked[1] >= RECONFIGURE_S:
             self.fail(

@@ -61,6 +61,9 @@ FLAGS: list[tuple[list[str], str, Any]] = [
     (["--upload-limit", "1G"], "upload_limit", GIB),
     (["--env-timeout", "60"], "env_timeout_s", 60.0),
     (["--load-timeout", "1.5"], "load_timeout_s", 1.5),
+    (["--engine", "ray"], "engine", "ray"),
+    (["--engine", "ray", "--ray-address", "10.0.0.1:6379"], "ray_address", "10.0.0.1:6379"),
+    (["--ray-http-port", "9000"], "ray_http_port", 9000),
     (["--drain", "0"], "drain_s", 0.0),
     (["--health-timeout", "2"], "health_timeout_s", 2.0),
     (["--max-body", "1M"], "body", 1 << 20),
@@ -93,6 +96,8 @@ class Node:
 @pytest.fixture
 def node(monkeypatch: pytest.MonkeyPatch) -> Node:
     monkeypatch.delenv(parse.DATABASE_VARIABLE, raising=False)
+    # with the extra `ray` or without it
+    monkeypatch.setattr("modelcloud.cli.up.find_spec", lambda n: n == "ray" or find_spec(n))
     return Node(monkeypatch)
 
 
