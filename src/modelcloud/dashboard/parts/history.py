@@ -32,6 +32,8 @@ def change_of(t: Words, rollout: RolloutRecord) -> str:
     old = rollout.source
     if old is None:
         return t("version {new}, new", new=new.version)
+    if rollout.reconfigures:
+        return t("version {new}, other options for its running workers", new=new.version)
     if old.version == new.version:
         return t(
             "version {new}, generation {a} → {b}",

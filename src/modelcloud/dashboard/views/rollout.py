@@ -145,7 +145,7 @@ class RolloutPage(View):
                 version=rollout.target.version,
             )
         ]
-        if rollout.source is not None:
+        if rollout.source is not None and not rollout.reconfigures:
             old = rollout.source
             legend.insert(
                 0,
