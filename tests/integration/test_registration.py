@@ -231,7 +231,7 @@ def test_a_path_outside_of_the_roots_is_refused(rig: Rig, tmp_path: Path) -> Non
 def test_one_source_is_needed(rig: Rig, body: dict[str, Any]) -> None:
     answer = rig.call(rig.ann, "POST", "/services/greet/versions", {"group": "ann", **body})
     assert answer.status_code == 400
-    assert "one of the two" in answer.json()["detail"]
+    assert "one of them" in answer.json()["detail"]
 
 
 def test_the_same_request_with_the_same_key_registers_once(rig: Rig) -> None:

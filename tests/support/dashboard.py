@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from playwright.sync_api import expect
@@ -10,6 +12,16 @@ from support.up import PASSWORD, Up
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
+
+
+#: Pictures of pages are put here, where one is named.
+PICTURES = os.environ.get("MODELCLOUD_SCREENSHOTS", "")
+
+
+def picture(page: Page, name: str) -> None:
+    """Keep how the page looks now, for the documentation and for eyes."""
+    if PICTURES:
+        page.screenshot(path=Path(PICTURES) / f"{name}.png", animations="disabled")
 
 
 def sign_in(page: Page, up: Up, user: str = "admin", at: str = "/") -> None:

@@ -15,6 +15,7 @@ import msgspec
 
 from modelcloud.config import ServeConfig
 from modelcloud.dataplane.messages import AdminRequest, AdminResponse
+from modelcloud.node.cluster import ClusterSettings
 from modelcloud.node.logs import Logs
 from modelcloud.node.run_dir import RunDir
 from modelcloud.node.supervisor import Supervisor
@@ -143,6 +144,7 @@ async def running(
     environ: dict[str, str] | None = None,
     gpus: int | None = None,
     envs: tuple[str, float] | None = None,
+    cluster: ClusterSettings | None = None,
     **config: Any,
 ) -> AsyncIterator[Node]:
     """A node that listens, of the stub programs unless told otherwise."""
@@ -164,6 +166,7 @@ async def running(
             gateway_module=gateway_module,
             gpus=gpus,
             envs=envs,
+            cluster=cluster,
         )
         try:
             node = Node(supervisor, logs, run_dir, supervisor.bind())

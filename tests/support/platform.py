@@ -121,8 +121,9 @@ class PlatformRig(ControlRig):
     """
 
     def __init__(
-        self, url: str, node: FakeNode | None = None, *, store: Store | None = None
-    ) -> None:
+        self, url: str, node: FakeNode | None = None, *, store: Store | None = None,
+        engine: str = "local",
+    ) -> None:  # fmt: skip
         store = store or Store(url)
         self.url = url
         self.node = node or FakeNode()
@@ -139,7 +140,7 @@ class PlatformRig(ControlRig):
         super().__init__(
             store,
             engine=self.node,
-            config=PlatformConfig(data="/data"),
+            config=PlatformConfig(data="/data", engine=engine),
             parts=(self.reconcilers,),
         )
         self.data_plane = DataPlane(self.state, self.app.state.auth)

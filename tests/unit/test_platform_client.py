@@ -65,6 +65,7 @@ def test_every_word_of_the_client_is_one_of_the_application(
         versions(ann, tmp_path)
         deployments(ann)
         monitors(ann)
+        workspaces(ann)
         deletions(ann)
         ann.sign_out()
         assert ann.token is None
@@ -174,6 +175,7 @@ def monitors(ann: Platform) -> None:
     made = ann.create_monitor("fib", "daily", paused=True, idempotency_key="m", **source)
     assert ann.monitor("fib", "daily")["place"] == made["place"] == "http://127.0.0.1:9/"
     assert [one["name"] for one in ann.monitors("fib")] == ["daily"]
+    assert [(one["service"], one["name"]) for one in ann.monitors()] == [("fib", "daily")]
     for tested in (ann.test_monitor("fib", "daily"), ann.test_monitor("fib", **source)):
         assert tested["ok"] is False
         assert "not public" in tested["error"]
@@ -189,6 +191,17 @@ def monitors(ann: Platform) -> None:
     assert ann.pause_monitor("fib", "daily")["activity"] == "paused"
     ann.delete_monitor("fib", "daily")
     assert ann.monitors("fib") == []
+
+
+def workspaces(ann: Platform) -> None:
+    assert ann.workspaces() == []
+    assert ann.workspace_folders("admin") == []
+    with pytest.raises(errors.Conflict, match="--workspaces N"):
+        ann.start_workspace("admin")
+    with pytest.raises(errors.NotFound, match="start it first"):
+        ann.open_workspace("admin")
+    with pytest.raises(errors.NotFound, match="no workspace of 'bob'"):
+        ann.stop_workspace("admin", "bob")
 
 
 def deletions(ann: Platform) -> None:

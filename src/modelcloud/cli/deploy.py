@@ -60,6 +60,10 @@ def deploy(
             help="Workers; else 1, or as many as what it replaces.",
         ),
     ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(metavar="local|ray", parser=parse.engine, help="Where its workers run."),
+    ] = None,
     threads: Annotated[
         int | None,
         typer.Option(metavar="N", parser=parse.count, help="Calls a worker runs at a time."),
@@ -107,6 +111,7 @@ def deploy(
             "replaces": replace,
             "instance_type": instance_type,
             "replicas": replicas,
+            "engine": engine,
             "threads": threads,
             "dispatch": _dispatch(dispatch, dispatch_key),
             "options": _typed(platform, service, version, option) or None,

@@ -17,6 +17,7 @@ from modelcloud import __version__
 from modelcloud.cli import (
     account,
     apply,
+    cluster,
     deploy,
     generate,
     instance,
@@ -32,6 +33,7 @@ from modelcloud.cli import (
     traffic,
     up,
     update,
+    workspaces,
 )
 from modelcloud.errors import ModelcloudError, UsageError
 
@@ -49,6 +51,7 @@ app.command()(update.rollback)
 app.command()(status.status)
 app.command()(monitor.monitor)
 app.add_typer(generate.app, name="generate")
+app.add_typer(cluster.app, name="cluster")
 app.add_typer(packages.new, name="new")
 app.command()(packages.check)
 app.command()(packages.call)
@@ -63,6 +66,7 @@ for command in (
     app.command(rich_help_panel="Platform")(command)
 for name, family in (
     ("monitors", monitors.monitors),
+    ("workspaces", workspaces.workspaces),
     ("tokens", account.tokens),
     ("users", people.users),
     ("groups", people.groups),

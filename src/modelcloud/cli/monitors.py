@@ -58,12 +58,17 @@ SecretFile = Annotated[
 
 
 @monitors.command("list")
-def list_monitors(service: Service, url: session.Url = None, as_json: show.Json = False) -> None:
-    """The monitors of a service."""
+def list_monitors(
+    service: Annotated[str | None, typer.Argument(metavar="[SERVICE]")] = None,
+    url: session.Url = None,
+    as_json: show.Json = False,
+) -> None:
+    """The monitors of a service, or without one of all services that you may read."""
     with session.connect(url) as platform:
         records = platform.monitors(service)
     rows = [{**record, "interval": record["settings"]["interval"]} for record in records]
-    show.listed(records if as_json else rows, COLUMNS, as_json=as_json)
+    columns = COLUMNS if service else ("service", *COLUMNS)
+    show.listed(records if as_json else rows, columns, as_json=as_json)
 
 
 @monitors.command("show")

@@ -81,6 +81,13 @@ def port(text: str | int) -> int:
     return whole(text, high=65535)
 
 
+def engine(text: str) -> str:
+    """Where workers run."""
+    if text not in {"local", "ray"}:
+        raise typer.BadParameter(f"{text!r}; accepted: local, ray")
+    return text
+
+
 def span(text: str | float, *, low: float = 0.0) -> float:
     """A number of seconds from `low` to a year: none is waited for without end.
 

@@ -156,6 +156,12 @@ def register(
     on_server: Annotated[
         bool, typer.Option("--on-server", metavar="", help="PATH is one of the server's own.")
     ] = False,
+    from_workspace: Annotated[
+        bool,
+        typer.Option(
+            "--from-workspace", metavar="", help="PATH is a folder in the group's workspace."
+        ),
+    ] = False,
     url: session.Url = None,
     as_json: show.Json = False,
 ) -> None:
@@ -173,12 +179,13 @@ def register(
         "port": port,
         "enabled": False if disabled else None,
     }
+    if on_server and from_workspace:
+        raise typer.BadParameter("name one of --on-server and --from-workspace")
     with session.connect(url) as platform:
-        if on_server:
+        if on_server or from_workspace:
+            place = {"folder" if from_workspace else "path": path.as_posix()}
             record = session.once(
-                lambda key: platform.register(
-                    service, path=str(path), idempotency_key=key, **fields
-                )
+                lambda key: platform.register(service, idempotency_key=key, **place, **fields)
             )
         else:
             record = _sent(platform, path, service, fields)

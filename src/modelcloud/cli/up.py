@@ -13,6 +13,7 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import typer
 from msgspec.structs import replace
@@ -35,10 +36,14 @@ DASHBOARD, DASHBOARD_LIBRARIES = "modelcloud.dashboard.site", ("nicegui", "webso
 DEFAULT = PlatformConfig()
 LIMITS = Limits()
 
+#: What the extra `workspace` brings.
+WORKSPACE_LIBRARIES = ("ipykernel", "jupyterlab", "websockets")
+
 _place = partial(typer.Option, rich_help_panel="Places and addresses")
 _node = partial(typer.Option, rich_help_panel="What this machine gives")
 _access = partial(typer.Option, rich_help_panel="Access")
 _limit = partial(typer.Option, rich_help_panel="Limits")
+_workspace = partial(typer.Option, rich_help_panel="Workspaces")
 _limit_wait = partial(_limit, metavar="SECONDS", parser=parse.wait)
 _size = partial(_limit, metavar="BYTES", parser=parse.size)
 
@@ -136,6 +141,29 @@ def up(
             help="Keep models from the platform's files and from other processes.",
         ),
     ] = DEFAULT.confine,
+    engine: Annotated[
+        str,
+        _node(
+            metavar="local|ray",
+            parser=parse.engine,
+            help="Where workers run: on this machine, or in a Ray cluster.",
+        ),
+    ] = DEFAULT.engine,
+    ray_address: Annotated[
+        str,
+        _node(
+            metavar="ADDRESS",
+            help="With --engine ray: HOST:PORT of the cluster's head; auto: this machine's own.",
+        ),
+    ] = DEFAULT.ray_address,
+    ray_http_port: Annotated[
+        int,
+        _node(
+            metavar="N",
+            parser=parse.port,
+            help="Where Ray Serve itself answers, on the loopback of every machine of the cluster.",
+        ),
+    ] = DEFAULT.ray_http_port,
     cpus: Annotated[
         float, _node(metavar="N", parser=parse.amount, help="For all workers; 0: those there are.")
     ] = DEFAULT.cpus,
@@ -145,6 +173,28 @@ def up(
     gpus: Annotated[
         int, _node(metavar="N", min=-1, help="Devices; 0: those nvidia-smi lists, -1: none.")
     ] = DEFAULT.gpus,
+    workspaces: Annotated[
+        int,
+        _workspace(metavar="N", min=0, max=1000, help="JupyterLabs at a time; 0: none."),
+    ] = DEFAULT.workspaces,
+    workspace_port: Annotated[
+        int,
+        _workspace(metavar="N", parser=parse.port, help="Where they are reached; 0: a free one."),
+    ] = DEFAULT.workspace_port,
+    workspace_url: Annotated[
+        str,
+        _workspace(metavar="URL", help="What browsers know that address by, behind a proxy."),
+    ] = DEFAULT.workspace_url,
+    workspace_memory: Annotated[
+        int,
+        _workspace(
+            metavar="BYTES", parser=parse.memory, help="Of one, with all it starts; 0: any."
+        ),
+    ] = DEFAULT.workspace_memory,
+    workspace_idle: Annotated[
+        float,
+        _workspace(metavar="SECONDS", parser=parse.wait, help="One unused for so long is stopped."),
+    ] = DEFAULT.workspace_idle_s,
     upload_limit: Annotated[int, _size(help="Largest archive, and what it may unpack to.")] = (
         DEFAULT.upload_limit
     ),
@@ -190,6 +240,9 @@ def up(
         tls_key=tls_key,
         cors=cors,
         access_log=access_log,
+        engine=_engine(engine, ray_address),
+        ray_address=ray_address,
+        ray_http_port=ray_http_port,
         cpus=cpus,
         memory=memory,
         gpus=gpus,
@@ -200,9 +253,15 @@ def up(
         health_timeout_s=health_timeout,
         limits=Limits(body=max_body, queue=max_queue, deadline_s=deadline),
         confine=confine,
+        workspaces=workspaces,
+        workspace_port=workspace_port,
+        workspace_url=_origin(workspace_url),
+        workspace_memory=workspace_memory,
+        workspace_idle_s=workspace_idle,
         hidden=_secret_files(tls_key, admin_password_file),
     )
     _need_libraries("up")
+    _need_workspace_libraries(workspaces)
     from modelcloud.control import bootstrap
     from modelcloud.node import handover
 
@@ -249,6 +308,37 @@ def _need_libraries(command: str) -> None:
             f"`modelcloud {command}` needs {', '.join(missing)}, not installed here; run: "
             "pip install 'modelcloud[platform]'"
         )
+
+
+def _engine(engine: str, ray_address: str) -> str:
+    if engine == "ray":
+        if find_spec("ray") is None:
+            raise UsageError(
+                "--engine ray needs ray, not installed here; run: pip install 'modelcloud[ray]'"
+            )
+    elif ray_address != DEFAULT.ray_address:
+        raise typer.BadParameter("--ray-address goes with --engine ray")
+    return engine
+
+
+def _need_workspace_libraries(wanted: int) -> None:
+    missing = [library for library in WORKSPACE_LIBRARIES if find_spec(library) is None]
+    if wanted and missing:
+        raise UsageError(
+            f"--workspaces needs {', '.join(missing)}, not installed here; run: "
+            "pip install 'modelcloud[platform,workspace]'"
+        )
+
+
+def _origin(url: str) -> str:
+    """The address by which browsers know the workspaces, without a path."""
+    split = urlsplit(url)
+    if url and (split.scheme not in {"http", "https"} or not split.hostname or split.path.strip("/")
+                or split.query or split.fragment):  # fmt: skip
+        raise typer.BadParameter(
+            f"--workspace-url {url}: accepted: http://NAME or https://NAME, with a port if need be"
+        )
+    return url.rstrip("/")
 
 
 def _folder(root: Path) -> str:

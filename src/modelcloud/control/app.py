@@ -35,6 +35,7 @@ from modelcloud.control.api import (
     uploads,
     users,
     versions,
+    workspaces,
 )
 from modelcloud.control.api.deps import Replay
 from modelcloud.control.api.following import Streams
@@ -70,6 +71,7 @@ _ROUTERS = (
     logs.router,
     metrics.router,
     monitors.router,
+    workspaces.router,
     node.router,
     audit.router,
     docs.router,

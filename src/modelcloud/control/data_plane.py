@@ -41,7 +41,7 @@ from modelcloud.errors import (
     UsageError,
 )
 from modelcloud.node.control import ADMIN_S
-from modelcloud.rollout.policy import MARGIN_S
+from modelcloud.rollout.decision import MARGIN_S
 from modelcloud.rollout.records import RolloutState
 from modelcloud.serve import status
 from modelcloud.serve.admin import MAX_BODY, WAIT_GRACE_S

@@ -17,7 +17,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 
 import uvicorn
@@ -37,10 +37,13 @@ from modelcloud.control.services.registration import Registration
 from modelcloud.control.state import PlatformState
 from modelcloud.control.sweep import Sweep
 from modelcloud.control.web.connection import Connection
+from modelcloud.control.workspaces.proxy import Proxy
+from modelcloud.control.workspaces.workspaces import Workspaces
 from modelcloud.dataplane.lifeline import tie_to_parent
 from modelcloud.engines.remote import RemoteEngine
 from modelcloud.node.orders import ALIVE_S, Alive, Answering, Standing
 from modelcloud.store.store import Store
+from modelcloud.workspaces.enter import MAX_MESSAGE as MAX_LAB_MESSAGE
 
 #: For running requests at the end; the node waits a little longer.
 GRACE_S = 3
@@ -60,6 +63,7 @@ def main(control_fd: int) -> int:
     )
     # The node says what has started, and who sends junk cannot fill the log with it.
     logging.getLogger("uvicorn").setLevel(logging.ERROR)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # each question to a workspace
     # Of which monitor these lines are nobody could tell; `control.monitors.work` names it.
     logging.getLogger("modelcloud.monitors").setLevel(logging.WARNING)
     return uvloop.run(_run(control_fd))
@@ -102,17 +106,24 @@ def assemble(engine: RemoteEngine, standing: Standing, store: Store) -> Platform
         in_use=reconcilers.in_use,
         envs=state.data.absolute() / "envs",
         logs=deployment_log,
+        data=state.data.absolute(),
     )
     engine.on_line(reconcilers.take_line)
     engine.on_line(registration.take_line)
     monitoring = Monitoring(state, registration, reconcilers)
-    return replace(state, parts=(identity, reconcilers, registration, keeper, sweep, monitoring))
+    workspaces = Workspaces(state)
+    parts = (identity, reconcilers, registration, keeper, sweep, monitoring, workspaces)
+    return replace(state, parts=parts)
 
 
 async def _run(control_fd: int) -> int:
+    os.set_inheritable(control_fd, False)
     engine = await RemoteEngine.connect(control_fd)
     showing_life = asyncio.create_task(_show_life(engine))
     standing = await engine.standing()
+    for descriptor in (standing.listen_fd, standing.workspace_fd):
+        if descriptor >= 0:  # for this process alone, and none that it starts
+            os.set_inheritable(descriptor, False)
     os.environ.update(standing.config.database_variables)  # where other processes cannot read them
     store = open_store(standing.config)
     try:
@@ -133,17 +144,49 @@ async def _run(control_fd: int) -> int:
             limit_concurrency=CONCURRENCY,
             timeout_graceful_shutdown=GRACE_S,
         )
-        server = _Server(config, engine)
+        server = _ControlServer(config, engine)
         app.state.give_up = server.end
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, server.end)
         engine.lost.add_done_callback(lambda _: server.end())
-        await server.serve([socket.socket(fileno=standing.listen_fd)])
+        async with _workspaces_served(state) as server.beside:
+            await server.serve([socket.socket(fileno=standing.listen_fd)])
         return 0 if server.started else 1
     finally:
         showing_life.cancel()
         await store.close()
         await engine.close()
+
+
+@contextlib.asynccontextmanager
+async def _workspaces_served(state: PlatformState) -> AsyncIterator[_Server | None]:
+    """Answer at the address of workspaces meanwhile, if there are any."""
+    if state.standing.workspace_fd < 0:
+        yield None
+        return
+    config = uvicorn.Config(
+        Proxy(state, state.part(Workspaces)),
+        http=Connection,
+        ws="websockets-sansio",
+        ws_max_size=MAX_LAB_MESSAGE,
+        ws_per_message_deflate=False,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        date_header=False,  # the labs'
+        limit_concurrency=CONCURRENCY,
+        timeout_graceful_shutdown=GRACE_S,
+    )
+    server = _Server(config)
+    listener = socket.socket(fileno=state.standing.workspace_fd)
+    serving = asyncio.create_task(server.serve([listener]))
+    try:
+        yield server
+    finally:
+        server.should_exit = True
+        await asyncio.gather(serving, return_exceptions=True)
 
 
 async def _show_life(engine: RemoteEngine) -> None:
@@ -154,7 +197,18 @@ async def _show_life(engine: RemoteEngine) -> None:
 
 
 class _Server(uvicorn.Server):
-    """Tells the node once it answers; signals are for `_run`."""
+    """Leaves signals to `_run`."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Not here."""
+        yield
+
+
+class _ControlServer(_Server):
+    """Tells the node once it answers; `beside` ends with it."""
+
+    beside: _Server | None = None
 
     def __init__(self, config: uvicorn.Config, engine: RemoteEngine) -> None:
         super().__init__(config)
@@ -163,6 +217,8 @@ class _Server(uvicorn.Server):
     def end(self) -> None:
         """Answer what is under way and end; who follows something is let go."""
         self.should_exit = True
+        if self.beside is not None:
+            self.beside.should_exit = True
         AppStatus.should_exit = True  # sse-starlette listens for signals, which are not taken here
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -170,8 +226,3 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             self._engine.send(Answering())
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Not here."""
-        yield

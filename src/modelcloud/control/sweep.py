@@ -1,4 +1,4 @@
-"""Removes files that nothing refers to any more: artifacts, environments, logs, old uploads.
+"""Removes files that nothing refers to any more: artifacts, environments, logs, uploads, folders.
 
 Must never: remove what a version, a deployment or a worker may still need. What is looked at is
 settled before the store is asked, so that whatever comes meanwhile is left alone.
@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from modelcloud.artifacts import environment
+from modelcloud.artifacts.store import remove_tree
 from modelcloud.control.identity import Identity
 from modelcloud.control.observe.deployment_log import DeploymentLog
-from modelcloud.control.services import artifacts
+from modelcloud.control.services import artifacts, group_folders
 from modelcloud.control.services.probing import PREFIX
 from modelcloud.control.services.registration import Registration
 from modelcloud.errors import ModelcloudError
@@ -42,6 +43,7 @@ class Sweep:
         in_use: what workers may still be started from.
         envs: folder of environments.
         logs: the folder of services' logs.
+        data: the folder of everything that is kept.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Sweep:
         in_use: Callable[[], Iterable[GenerationSpec]],
         envs: Path,
         logs: DeploymentLog,
+        data: Path,
     ) -> None:
         self._store = store
         self._registration = registration
@@ -60,6 +63,7 @@ class Sweep:
         self._in_use = in_use
         self._envs = envs
         self._logs = logs
+        self._data = data
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -84,6 +88,7 @@ class Sweep:
         await self._registration.collect()
         await self._sweep_environments()
         await self._sweep_logs()
+        await self._sweep_workspaces()
 
     async def _sweep_environments(self) -> None:
         specs = tuple(self._in_use())  # first: what was started from it is stored by then
@@ -101,6 +106,14 @@ class Sweep:
             known.setdefault(spec.service, set()).add(spec.version)
         known[PREFIX] = {0}
         await asyncio.to_thread(self._logs.keep_only, found, known)
+
+    async def _sweep_workspaces(self) -> None:
+        found = await asyncio.to_thread(group_folders.left_in, self._data)
+        known = await self._store.read(group_folders.names)
+        for folder in found:
+            if folder.name not in known:
+                await asyncio.to_thread(remove_tree, folder)
+                log.info("the workspace folder of a group that is gone was removed")
 
     async def _run(self) -> None:
         while True:

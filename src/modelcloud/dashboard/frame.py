@@ -19,6 +19,8 @@ _SECTION_WORDS = (
     "Overview",
     "Services",
     "Register",
+    "Monitors",
+    "Workspace",
     "Groups",
     "Tokens",
     "Users",
@@ -31,6 +33,8 @@ _SECTIONS = (
     ("overview", "/", "overview", "Overview"),
     ("services", "/services", "services", "Services"),
     ("register", "/register", "register", "Register"),
+    ("monitors", "/monitors", "monitors", "Monitors"),
+    ("workspace", "/workspace", "workspace", "Workspace"),
     ("groups", "/groups", "groups", "Groups"),
     ("tokens", "/tokens", "tokens", "Tokens"),
 )

@@ -16,15 +16,22 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from modelcloud.control.api.uploads import upload
+from modelcloud.control.api.workspaces import open_workspace
 from modelcloud.control.web import browser, problems
-from modelcloud.dashboard import files
+from modelcloud.dashboard import addresses, files
 from modelcloud.dashboard.doors import Doors
 from modelcloud.dashboard.tokens import form_token, is_form_token
-from modelcloud.errors import Forbidden, ModelcloudError, Overloaded, TooManyRequests
+from modelcloud.errors import (
+    Forbidden,
+    ModelcloudError,
+    NotFound,
+    Overloaded,
+    TooManyRequests,
+)
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -64,12 +71,16 @@ class Dashboard:
                 Route(browser.PASSWORD, doors.password, methods=["GET", "POST"]),
                 Route(browser.SIGN_OUT, doors.sign_out, methods=["POST"]),
                 Route(UPLOADS, self._upload, methods=["POST"]),
+                Route(addresses.OPEN_WORKSPACE, self._open_workspace),
                 Route(files.PREFIX + "{name}", files.answer),
                 Route(files.ICON, files.icon),
             ],
             exception_handlers={ModelcloudError: _problem},
         )
-        self._plain_paths = {browser.SIGN_IN, browser.PASSWORD, browser.SIGN_OUT, files.ICON}
+        self._plain_paths = {
+            browser.SIGN_IN, browser.PASSWORD, browser.SIGN_OUT, files.ICON,
+            addresses.OPEN_WORKSPACE,
+        }  # fmt: skip
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one connection."""
@@ -132,6 +143,19 @@ class Dashboard:
             raise Forbidden("this is not of a page of your session; load the page again")
         record = await upload(request, self._state, request.state.actor)
         return JSONResponse(record.model_dump(mode="json"), 201)
+
+    async def _open_workspace(self, request: Request) -> Response:
+        """On to one's own workspace, with a ticket; where none runs, to the page that starts it."""
+        group = request.query_params.get("group", "")
+        try:
+            found = await open_workspace(group, self._state, request.state.actor)
+        except NotFound:
+            return RedirectResponse("/workspace", 303)
+        if self._state.config.workspace_url:
+            return RedirectResponse(found.url, 303)
+        name = request.url.hostname or ""  # as the browser knows this machine
+        host = f"[{name}]" if ":" in name else name
+        return RedirectResponse(f"http://{host}:{found.port}{found.path}", 303)
 
 
 async def _problem(_: Request, error: Exception) -> Response:

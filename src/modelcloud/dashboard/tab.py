@@ -244,9 +244,10 @@ class Tab:
         except Unauthorized:
             self.leave(browser.SIGN_IN)
         except (ModelcloudError, ValidationError) as error:
-            found = problems_of(error)
-            if self._view.form is not None:
-                self._view.form.errors = found
+            form = self._view.form
+            found = problems_of(error, [one.name for one in form.fields] if form else ())
+            if form is not None:
+                form.errors = found
                 self.show()
             else:
                 for field, text in found.items():

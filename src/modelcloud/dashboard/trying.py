@@ -6,10 +6,14 @@ Must never: ask on behalf of somebody who may not predict.
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
+import secrets
 import shlex
 import ssl
 import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
@@ -17,12 +21,23 @@ import httpx
 from modelcloud.control.api import tokens
 from modelcloud.control.api.tokens import NewToken
 from modelcloud.dashboard.asks import Asks
-from modelcloud.errors import DeadlineExceeded, NotReady
+from modelcloud.errors import DeadlineExceeded, InvalidInput, NotReady
 
 #: For an answer; and the most of it that is shown.
 ANSWER_S, MOST_BYTES = 60.0, 256 * 1024
 #: A token made for one request; it is revoked after it.
 TOKEN_S = 120.0
+
+
+#: Read at a time of a file, in threes, so that base64 of the pieces is that of the whole.
+_PIECE = 3 * 256 * 1024
+
+
+class Sent(NamedTuple):
+    """A file that the browser has sent, and what it is."""
+
+    path: Path
+    media_type: str
 
 
 class Answer(NamedTuple):
@@ -43,19 +58,23 @@ class Answer(NamedTuple):
     cut: bool
 
 
-async def ask(asks: Asks, url: str, body: Any, *, group: str, public: bool) -> Answer:
+async def ask(
+    asks: Asks, url: str, body: Any, sent: Mapping[str, Sent], *, group: str, public: bool
+) -> Answer:
     """Ask an address of a service.
 
     Args:
         asks: who asks.
         url: of the gateway.
         body: sent as JSON.
+        sent: the files of some of its fields, which take the place of what is there.
         group: of the service.
         public: whether its models answer without a token.
 
     Raises:
         NotReady: nobody listens there.
         DeadlineExceeded: no answer came in time.
+        InvalidInput: it is larger than the gateway takes.
         ModelcloudError: who asks may not.
     """
     headers = {"content-type": "application/json"}
@@ -71,18 +90,56 @@ async def ask(asks: Asks, url: str, body: Any, *, group: str, public: bool) -> A
         token_id = made.id
         headers["authorization"] = f"Bearer {made.token}"
     try:
-        return await _ask(url, json.dumps(body, ensure_ascii=False).encode(), headers, asks)
+        pieces = request_body(body, sent)
+        size = sum(map(_size, pieces))
+        if size > (limit := asks.state.config.limits.body):
+            field = next(iter(sent), "body")
+            raise InvalidInput(field, f"a request of {size} bytes", f"up to {limit} bytes")
+        headers["content-length"] = str(size)
+        return await _ask(url, pieces, headers, asks)
     finally:
         if token_id is not None:
             await asyncio.shield(asks.call(tokens.revoke_token, token_id=token_id))
 
 
-async def _ask(url: str, body: bytes, headers: dict[str, str], asks: Asks) -> Answer:
+def request_body(body: Any, sent: Mapping[str, Sent]) -> list[bytes | Path]:
+    """The body as JSON, in pieces of which the files are still to be encoded."""
+    marks = {secrets.token_hex(16): one for one in sent.values()}
+    named = {
+        name: f"data:{one.media_type or 'application/octet-stream'};base64,{mark}"
+        for (name, one), mark in zip(sent.items(), marks, strict=True)
+    }
+    text = json.dumps({**body, **named} if named else body, ensure_ascii=False)
+    pieces: list[bytes | Path] = []
+    for mark, one in sorted(marks.items(), key=lambda pair: text.index(pair[0])):
+        before, _, text = text.partition(mark)
+        pieces += [before.encode(), one.path]
+    return [*pieces, text.encode()]
+
+
+def _size(piece: bytes | Path) -> int:
+    """Of a piece, as it is sent."""
+    return len(piece) if isinstance(piece, bytes) else -(-piece.stat().st_size // 3) * 4
+
+
+async def _stream(pieces: Sequence[bytes | Path]) -> AsyncIterator[bytes]:
+    for piece in pieces:
+        if isinstance(piece, bytes):
+            yield piece
+            continue
+        with piece.open("rb") as file:
+            while data := await asyncio.to_thread(file.read, _PIECE):
+                yield base64.b64encode(data)
+
+
+async def _ask(
+    url: str, body: Sequence[bytes | Path], headers: dict[str, str], asks: Asks
+) -> Answer:
     began = time.perf_counter()
     try:
         async with (
             httpx.AsyncClient(verify=_trust(asks), timeout=ANSWER_S, trust_env=False) as client,
-            client.stream("POST", url, content=body, headers=headers) as response,
+            client.stream("POST", url, content=_stream(body), headers=headers) as response,
         ):
             found = bytearray()
             async for chunk in response.aiter_bytes():

@@ -5,14 +5,14 @@ Must never: know how a page gets to a browser; `tab` does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from pydantic import ValidationError
 
 from modelcloud.dashboard.markup import Markup, join
 from modelcloud.dashboard.parts import basic
-from modelcloud.dashboard.parts.forms import Form
+from modelcloud.dashboard.parts.forms import OPTION, Form
 from modelcloud.errors import InvalidInput, ModelcloudError
 
 if TYPE_CHECKING:
@@ -102,13 +102,24 @@ class View:
         self.tab.say(text, "ok")
 
 
-def problems_of(error: ModelcloudError | ValidationError) -> dict[str, str]:
-    """What is wrong, by the field it is wrong with; "" for what belongs to none."""
+def problems_of(
+    error: ModelcloudError | ValidationError, known: Collection[str] = ()
+) -> dict[str, str]:
+    """What is wrong, by the field it is wrong with; "" for what belongs to none.
+
+    `known`: names of fields; an option of the model has one that begins with `OPTION`.
+    """
     if isinstance(error, ValidationError):
         return {
-            ".".join(str(step) for step in one["loc"][:1]): str(one["msg"])
+            _field_of([str(step) for step in one["loc"]], known): str(one["msg"])
             for one in error.errors()
         }
-    if isinstance(error, InvalidInput):
-        return {str(error.fields.get("field", "")): error.message}
-    return {"": error.message}
+    steps = str(error.fields.get("field", "")).split(".")
+    return {_field_of(steps, known): error.message}
+
+
+def _field_of(steps: Sequence[str], known: Collection[str]) -> str:
+    """The field of a value within the body: that of the value, or of what it is in."""
+    whole = ".".join(steps)
+    names = [OPTION + whole, *(".".join(steps[:length]) for length in range(len(steps), 0, -1))]
+    return next((name for name in names if name in known), whole)

@@ -29,7 +29,7 @@ _PR_SET_NO_NEW_PRIVS = 38
 LEAST_VERSION = 3
 _SCOPE_VERSION, _SCOPE_SIGNAL = 6, 1 << 1
 
-_WRITE_FILE, _READ_FILE, _TRUNCATE = 1 << 1, 1 << 2, 1 << 14
+_WRITE_FILE, _READ_FILE, _MAKE_SOCKET, _TRUNCATE = 1 << 1, 1 << 2, 1 << 9, 1 << 14
 #: Opening a file in any way.
 _FILE = _WRITE_FILE | _READ_FILE | _TRUNCATE
 #: Likewise, and removing, making and moving anything in a folder (bits 4 to 13). Running a program
@@ -52,11 +52,15 @@ class Confinement(msgspec.Struct, frozen=True, kw_only=True):
             nothing new.
         readable: folders in them whose files it may read all the same.
         writable: folders in them with which it may do as it likes.
+        sockets: folders in them where it may bind a socket, and not replace one that is bound.
+        fixed: folders outside of them that it may read and run, and not change or add to.
     """
 
     hidden: tuple[str, ...] = ()
     readable: tuple[str, ...] = ()
     writable: tuple[str, ...] = ()
+    sockets: tuple[str, ...] = ()
+    fixed: tuple[str, ...] = ()
 
 
 def version() -> int:
@@ -81,12 +85,16 @@ def confine(confinement: Confinement) -> None:
 def _rules(confinement: Confinement) -> Iterator[tuple[Path, int]]:
     """Paths, and what may be done with what is there and below: all that is not hidden."""
     hidden = {Path(path).resolve() for path in confinement.hidden if Path(path).exists()}
-    around = {Path("/")}.union(*(path.parents for path in hidden))
+    fixed = {Path(path).resolve() for path in confinement.fixed if Path(path).exists()}
+    apart = hidden | fixed
+    around = {Path("/")}.union(*(path.parents for path in apart))
     for folder in around:
         with contextlib.suppress(OSError):
-            yield from ((p, _ALL) for p in folder.iterdir() if p not in around and p not in hidden)
+            yield from ((p, _ALL) for p in folder.iterdir() if p not in around and p not in apart)
     given = [(Path(path), _READ_FILE) for path in confinement.readable]
+    given += [(path, _READ_FILE) for path in fixed]
     given += [(Path(path), _ALL) for path in confinement.writable]
+    given += [(Path(path), _MAKE_SOCKET) for path in confinement.sockets]
     # What is hidden stays so, though a folder around it was given.
     yield from ((p, may) for p, may in given if p.resolve() not in around | hidden)
 

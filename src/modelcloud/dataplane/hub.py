@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Awaitable
 from datetime import datetime, timezone
 from time import monotonic
 from typing import Protocol
 
 import msgspec
 
-from modelcloud.dataplane import messages, responses
+from modelcloud.dataplane import handshake, messages, responses
 from modelcloud.dataplane.exchange import Exchange
 from modelcloud.dataplane.http import HttpConnection
 from modelcloud.dataplane.link import WorkerLink
@@ -183,9 +184,13 @@ class Gateway:
         return self.pools[routes.name]
 
     async def _connect(self, pool: Pool, address: WorkerAddress) -> WorkerLink | None:
-        loop = asyncio.get_running_loop()
         link = WorkerLink(pool, address)
-        connecting = loop.create_unix_connection(lambda: link, address.socket)
+        connecting: Awaitable[object]
+        if address.secret:
+            connecting = handshake.call(address.socket, "", address.secret, link)
+        else:
+            loop = asyncio.get_running_loop()
+            connecting = loop.create_unix_connection(lambda: link, address.socket)
         try:
             await within(connecting, CONNECT_TIMEOUT_S)
         except (OSError, asyncio.TimeoutError):

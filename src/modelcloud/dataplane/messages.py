@@ -29,6 +29,9 @@ class Message(msgspec.Struct, kw_only=True, tag=True):
 class Load(Message):
     """First message to a worker: become a replica of this generation, listening at `socket`.
 
+    That is a path, or `tcp://host:0` on a cluster, where who calls must hold `secret` and `Ready`
+    says which port it became.
+
     Temporary files that hold what requests sent belong into the folder `files`, which the node
     removes when the worker is gone. With a confinement it is the current folder too.
     """
@@ -38,6 +41,7 @@ class Load(Message):
     socket: str
     files: str
     confinement: Confinement | None = None
+    secret: str = ""
 
 
 class Ping(Message):
@@ -67,11 +71,12 @@ class Progress(Message):
 
 
 class Ready(Message):
-    """Loaded, warmed and checked; the socket listens."""
+    """Loaded, warmed and checked; the socket listens, on a cluster at `endpoint`."""
 
     signature: dict[str, Any]
     load_s: float
     warnings: list[str] = []
+    endpoint: str = ""
 
 
 class LoadFailed(Message):
@@ -119,12 +124,17 @@ class Pong(Message):
 
 
 class WorkerAddress(msgspec.Struct, frozen=True, array_like=True):
-    """Where a worker listens and which generation it is of."""
+    """Where a worker listens and which generation it is of.
+
+    `socket` is a path, or `tcp://host:port` on a cluster; there the caller proves that it holds
+    `secret`.
+    """
 
     id: int
     socket: str
     generation: int
     version: int
+    secret: str = ""
 
 
 class Share(msgspec.Struct, frozen=True, array_like=True):

@@ -19,7 +19,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from modelcloud.dataplane import messages
+from modelcloud.dataplane import handshake, messages
 from modelcloud.dataplane.commands import bind
 from modelcloud.dataplane.confinement import confine
 from modelcloud.dataplane.executor import Executor
@@ -259,12 +259,7 @@ async def _serve(
     node: NodeLink,
 ) -> None:
     executor = Executor(commands, threads=load.spec.threads, max_body=load.spec.max_body)
-    loop = asyncio.get_running_loop()
-    mask = os.umask(0o177)  # the socket is for this user alone from the moment it exists
-    try:
-        server = await loop.create_unix_server(lambda: GatewayLink(executor), load.socket)
-    finally:
-        os.umask(mask)
+    server, ready.endpoint = await _listen(load, executor)
     stop = node.serving(executor, Reconfiguring(backend, executor, load.spec))
     node.send(ready)
     await stop.wait()
@@ -273,6 +268,22 @@ async def _serve(
     await asyncio.sleep(0)
     with contextlib.suppress(Exception):
         backend.close()
+
+
+async def _listen(load: messages.Load, executor: Executor) -> tuple[asyncio.AbstractServer, str]:
+    """Accept gateways at the worker's address; with TCP, gives where that is."""
+    loop = asyncio.get_running_loop()
+    if load.secret:
+        host, port = handshake.address_of(load.socket)
+        tcp = await loop.create_server(
+            lambda: handshake.Listener(lambda _: load.secret, GatewayLink(executor)), host, port
+        )
+        return tcp, handshake.endpoint_of(*tcp.sockets[0].getsockname()[:2])
+    mask = os.umask(0o177)  # the socket is for this user alone from the moment it exists
+    try:
+        return await loop.create_unix_server(lambda: GatewayLink(executor), load.socket), ""
+    finally:
+        os.umask(mask)
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:

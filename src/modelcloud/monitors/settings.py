@@ -135,13 +135,15 @@ def check_source(source: SourceSpec) -> None:
         UsageError: it is not so; the message names the option.
     """
     if source.type not in TYPES:
-        raise UsageError(f"--type {source.type!r}: accepted: {', '.join(TYPES)}")
+        raise UsageError(f"--type {source.type!r}: accepted: {', '.join(TYPES)}", field="type")
     for option, value in _by_type(source).items():
         types, needed = _OF_TYPES[option]
         if source.type in types and needed and not value:
-            raise UsageError(f"--type {source.type} needs --{option}")
+            raise UsageError(f"--type {source.type} needs --{option}", field=option)
         if source.type not in types and value:
-            raise UsageError(f"--{option} goes with --type {' or '.join(types)}, not {source.type}")
+            raise UsageError(
+                f"--{option} goes with --type {' or '.join(types)}, not {source.type}", field=option
+            )
     if source.options and source.type not in THROUGH_FSSPEC:
         raise UsageError(
             f"storage options go with --type {', '.join(THROUGH_FSSPEC)}, not {source.type}"
@@ -157,7 +159,10 @@ def check_watched(watched: Watched) -> None:
     check_name(watched.model, "--remote_model_name")
     check_name(watched.done, "--remote_donefile_name")
     if watched.model == watched.done:
-        raise UsageError("--remote_model_name and --remote_donefile_name are the same")
+        raise UsageError(
+            "--remote_model_name and --remote_donefile_name are the same",
+            field="remote_donefile_name",
+        )
 
 
 def _by_type(source: SourceSpec) -> dict[str, str]:

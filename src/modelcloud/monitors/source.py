@@ -150,9 +150,11 @@ def check_name(name: str, what: str) -> None:
         UsageError: it is not.
     """
     if not name or name.startswith(("/", "-")) or _CONTROL.search(name):
-        raise UsageError(f"{what} {name!r}: accepted: a name in the remote folder")
+        raise UsageError(
+            f"{what} {name!r}: accepted: a name in the remote folder", field=what.lstrip("-")
+        )
     if ".." in name.split("/"):
-        raise UsageError(f"{what} {name!r} leads out of the remote folder")
+        raise UsageError(f"{what} {name!r} leads out of the remote folder", field=what.lstrip("-"))
 
 
 def check_path(path: str, what: str) -> None:

@@ -25,6 +25,7 @@ from modelcloud.dataplane.messages import AdminRequest, AdminResponse, AdminRout
 from modelcloud.errors import Conflict, ModelcloudError, NotReady, UsageError
 from modelcloud.node import sockets
 from modelcloud.node.capacity import capacity
+from modelcloud.node.cluster import ClusterSettings
 from modelcloud.node.control import ControlPlane, Place
 from modelcloud.node.isolation import Isolation
 from modelcloud.node.logs import Logs, OutputLine
@@ -149,6 +150,7 @@ class Node:
             gpus=self._capacity.gpus,
             envs=(str(self._data / "envs"), config.env_timeout_s),
             isolation=_isolation(config, self._data, run_dir.path),
+            cluster=_cluster(config, self._data),
         )
         self._control: ControlPlane | None = None
         self._banner_told = False
@@ -161,14 +163,20 @@ class Node:
         """
         config, supervisor = self._config, self._supervisor
         listener = sockets.reserve(config.control_host, config.control_port, 1)[0]
+        workspaces = None
+        if config.workspaces:
+            workspaces = sockets.reserve(config.control_host, config.workspace_port, 1)[0]
         port = supervisor.bind()
-        sockets.listen([listener])
+        sockets.listen([listener, *filter(None, [workspaces])])
         standing = Standing(
             config=config,
             port=port,
             listen_fd=listener.fileno(),
             control_port=listener.getsockname()[1],
             deployments=0,
+            run_dir=str(self._run_dir.path),
+            workspace_fd=-1 if workspaces is None else workspaces.fileno(),
+            workspace_port=0 if workspaces is None else workspaces.getsockname()[1],
             **msgspec.structs.asdict(self._capacity),
         )
         control = self._control = ControlPlane(
@@ -187,13 +195,14 @@ class Node:
                 route=supervisor.route,
                 routing=lambda: supervisor.routing,
                 on_answering=lambda: self._answering(standing),
+                further_fds=() if workspaces is None else (workspaces.fileno(),),
             )
         )
         supervisor.on_change(control.changed)
         supervisor.on_ports(control.ports_changed)
         supervisor.on_routing(control.routing_changed)
         self._logs.subscribe(lambda line: control.line(_order_of(line)))
-        with contextlib.closing(listener):
+        with contextlib.closing(listener), contextlib.closing(workspaces or listener):
             await supervisor.listen()
             while True:
                 control.check()
@@ -225,10 +234,14 @@ class Node:
         config = self._config
         predictions = _url(config.host, standing.port, tls=bool(config.tls_cert))
         api = _url(config.control_host, standing.control_port)
-        for line in (
+        lines = [
             f"Predictions at {predictions}",
             f"Control plane at {api} (API: {api}/api/docs)",
-        ):
+        ]
+        if config.workspaces:
+            place = config.workspace_url or _url(config.control_host, standing.workspace_port)
+            lines.append(f"Workspaces at {place}")
+        for line in lines:
             log.info("%s", line)
         self._notifier.ready(f"Predictions at {predictions}")
 
@@ -239,11 +252,12 @@ class Node:
     async def _counters(self, seq: int) -> Counters:
         gateways = await self._supervisor.stats(COUNTERS_S)
         workers = self._supervisor.workers
-        used = await asyncio.to_thread(usage_of, [worker.pid for worker in workers])
+        local = await asyncio.to_thread(usage_of, [worker.pid for worker in workers if worker.pid])
+        used = [(worker, worker.used or local.get(worker.pid)) for worker in workers]
         return Counters(
             seq=seq,
             gateways=gateways,
-            workers=[worker.usage(used[worker.pid]) for worker in workers if worker.pid in used],
+            workers=[worker.usage(found) for worker, found in used if found is not None],
         )
 
     async def _answer(self, request: AdminRequest) -> AdminResponse:
@@ -280,6 +294,20 @@ def _isolation(config: PlatformConfig, data: Path, run_dir: Path) -> Isolation |
         with contextlib.suppress(OSError):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return Isolation((str(data), str(run_dir), *config.hidden), str(envs), str(caches))
+
+
+def _cluster(config: PlatformConfig, data: Path) -> ClusterSettings | None:
+    """Where the workers of the engine `ray` run; None where there is none."""
+    if config.engine != "ray":
+        return None
+    return ClusterSettings(
+        module="modelcloud.engines.ray",
+        address=config.ray_address,
+        http_port=config.ray_http_port,
+        data=data,
+        confine=config.confine,
+        env_timeout_s=config.env_timeout_s,
+    )
 
 
 def _serve_config(config: PlatformConfig) -> ServeConfig:

@@ -62,6 +62,7 @@ class Place(NamedTuple):
         counters: the gateways' counters and the workers' usage, as `seq`'s answer.
         route: reach services like this; gives a number that `routing` reaches once all gateways do.
         listen_fd: the socket of its address.
+        further_fds: others that it gets.
         on_answering: called once the API answers.
     """
 
@@ -79,6 +80,7 @@ class Place(NamedTuple):
     route: Callable[[Routing], int]
     routing: Callable[[], int]
     on_answering: Callable[[], None]
+    further_fds: tuple[int, ...] = ()
 
 
 class ControlPlane:
@@ -201,7 +203,7 @@ class ControlPlane:
                 output=place.output(),
                 on_message=self._message,
                 on_exit=self._ended,
-                pass_fds=(place.listen_fd,),
+                pass_fds=(place.listen_fd, *place.further_fds),
             )
         except OSError as error:
             self._died(f"could not be started: {error}")

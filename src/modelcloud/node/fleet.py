@@ -163,14 +163,18 @@ class Fleet:
 
     def _balance(self, generation: Generation, now: float) -> None:
         workers, replicas = list(generation.workers.values()), generation.wish.replicas
-        wanted = [worker for worker in workers if worker.wanted]
+        wanted = [worker for worker in workers if worker.wanted and not worker.leaving]
         # Those not ready go first, then the youngest.
         wanted.sort(key=lambda worker: (worker.state is State.SERVING, -worker.id))
         for worker in wanted[: max(len(wanted) - replicas, 0)]:
             worker.retire()
-        missing = replicas - sum(worker.present for worker in workers)
+        if len(generation.ready) - sum(w.leaving for w in generation.ready) >= replicas:
+            for worker in workers:
+                if worker.leaving and worker.wanted:
+                    worker.retire()
+        missing = replicas - sum(worker.present and not worker.leaving for worker in workers)
         for worker in workers:
-            if missing > 0 and worker.revive():
+            if missing > 0 and not worker.leaving and worker.revive():
                 missing -= 1
         if missing > 0 and not generation.failure:
             if generation.python is None:
@@ -225,6 +229,8 @@ class Fleet:
         generation.brake.started(now)
         self.revision += 1
         spec, devices = generation.wish.spec, self._around.devices
+        if spec.engine:
+            devices = None  # the cluster gives them
         gpus = None if devices is None else devices.give(number, spec.resources.gpu)
         if devices is not None and gpus is None:
             wanted, free = spec.resources.gpu, dict(devices.free())

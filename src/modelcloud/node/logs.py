@@ -152,6 +152,10 @@ class Logs:
         """Take the output of a control plane; that of the one before is forgotten."""
         return self._process("control", "control plane")
 
+    def bridge(self) -> LineCutter:
+        """Take the output of a bridge to a cluster; that of the one before is forgotten."""
+        return self._process("cluster", "cluster")
+
     def _process(self, file: str, source: str) -> LineCutter:
         self._remembered.pop(source, None)
 

@@ -47,9 +47,9 @@ class MemoryWatch:
 
     async def _look(self, workers: Sequence[Worker]) -> None:
         try:
-            used = await asyncio.to_thread(usage_of, [worker.pid for worker in workers])
+            used = await asyncio.to_thread(usage_of, [w.pid for w in workers if w.pid])
             for worker in workers:
-                found = used.get(worker.pid)
+                found = worker.used or used.get(worker.pid)
                 reason = over_memory(worker.spec.resources, found.memory) if found else ""
                 if reason:
                     worker.fail(reason)

@@ -63,6 +63,8 @@ class Standing(Message):
         memory: bytes of the machine, or of the limit this process runs under.
         gpus: devices.
         deployments: how many `Seen` follow; then all is known.
+        run_dir: the node's private folder for sockets.
+        workspace_fd, workspace_port: likewise of the address of workspaces; -1 without them.
     """
 
     config: PlatformConfig
@@ -73,6 +75,9 @@ class Standing(Message):
     memory: int
     gpus: int
     deployments: int
+    run_dir: str = ""
+    workspace_fd: int = -1
+    workspace_port: int = 0
 
 
 class Seen(Message):

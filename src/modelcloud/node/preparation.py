@@ -45,6 +45,8 @@ class Workshop(NamedTuple):
 
 def needed(spec: GenerationSpec) -> bool:
     """Whether anything is to be done before a worker of this generation can be started."""
+    if spec.engine:
+        return False  # it is done where they run
     return spec.verify or bool(spec.requirements) or (spec.probe and bool(spec.python))
 
 

@@ -97,6 +97,9 @@ def is_stopped(pid: int) -> bool:
 class Child:
     """A running child process. All callbacks come on the event loop.
 
+    Attributes:
+        heard, leaving: as `cluster.RemoteWorker` has them; of a process here there is no doubt.
+
     Args:
         name: unique among the node's children.
         argv: the command line, without the control socket's number.
@@ -139,13 +142,14 @@ class Child:
         self._ending: asyncio.TimerHandle | None = None
         self._oom_kills = _oom_kills()
         tag = reaper.tag(name)
-        self._popen, self._control, self._pipe, self._lifeline = _start(
+        self._popen, self._control, self._pipe, self._lifeline = launch(
             argv,
             child_env(os.environ, tag=tag, secret=secret, variables=variables or {}),
             pass_fds,
         )
         self.pid = self._popen.pid
-        self.alive = True
+        self.alive = self.heard = True
+        self.leaving = False
         reaper.watch(self.pid, tag, self._exited)
         self._loop.add_reader(self._control, self._readable)
         self._loop.add_reader(self._pipe, self._output_readable)
@@ -279,7 +283,7 @@ class Child:
         self._on_exit(describe_exit(code, oom=_oom_kills() > self._oom_kills))
 
 
-def _start(
+def launch(
     argv: Sequence[str], env: Mapping[str, str], pass_fds: Sequence[int]
 ) -> tuple[subprocess.Popen[bytes], socket.socket, int, int]:
     """Start a process in a session of its own.

@@ -15,6 +15,7 @@ from modelcloud.dataplane.messages import AdminRoute, Stats
 from modelcloud.errors import ModelcloudError
 from modelcloud.node import sockets
 from modelcloud.node.admin import AdminHandler
+from modelcloud.node.cluster import Cluster, ClusterSettings
 from modelcloud.node.fleets import Fleets
 from modelcloud.node.gateway import DRAIN_GRACE_S, START_S, GatewaySetup
 from modelcloud.node.gateways import Gateways
@@ -71,6 +72,7 @@ class Supervisor:
         envs: folder of environments, and how long building one may take; None: no generation
             needs any (serve mode).
         isolation: what workers and preparations may reach; None: what their user may.
+        cluster: where the workers of generations with an engine run; None: there is none.
     """
 
     def __init__(
@@ -88,10 +90,14 @@ class Supervisor:
         gpus: int | None = None,
         envs: tuple[str, float] | None = None,
         isolation: Isolation | None = None,
+        cluster: ClusterSettings | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._config = config
         self.reaper = Reaper(run_dir.path.name)
+        self._cluster = cluster and Cluster(
+            cluster, self.reaper, logs, time.monotonic, self._cluster_changed
+        )
         around = Surroundings(
             module=worker_module,
             run_dir=run_dir.path,
@@ -103,6 +109,7 @@ class Supervisor:
             devices=None if gpus is None else Devices(gpus),
             workshop=envs and Workshop(self.reaper, *envs, run_dir.path, isolation),
             isolation=isolation,
+            cluster=self._cluster,
         )
         self._fleets = Fleets(around, self._look_soon)
         self._memory = MemoryWatch(lambda: self.workers)
@@ -287,6 +294,8 @@ class Supervisor:
         if not await self._until(lambda: not self.workers, STOP_GRACE_S + 2 * TERM_GRACE_S):
             for worker in self.workers:
                 worker.kill()
+        if self._cluster is not None:
+            await self._cluster.close()
         if not await self._until(self._nothing_left, KILL_S):
             log.error("some processes did not end, even by SIGKILL")
         self._ticking.cancel()
@@ -321,8 +330,14 @@ class Supervisor:
         self._ticking = self._loop.call_later(TICK_S, self._tick)
         self.reaper.reap()  # in case a library took SIGCHLD for itself
         self._memory.look(time.monotonic())
+        if self._cluster is not None:
+            self._cluster.check()
         self._fleets.touch_all()
         self._look()
+
+    def _cluster_changed(self) -> None:
+        self._fleets.touch_all()
+        self._look_soon()
 
     def _look(self) -> None:
         if self._next_look is not None:

@@ -26,6 +26,7 @@ from modelcloud.dataplane.messages import (
     WorkerAddress,
 )
 from modelcloud.node import run_dir
+from modelcloud.node.cluster import Cluster, RemoteWorker
 from modelcloud.node.isolation import Isolation
 from modelcloud.node.logs import Logs, escape
 from modelcloud.node.orders import WorkerUsage
@@ -53,7 +54,10 @@ RECONFIGURE_S = 30.0
 SUSPECT_S = 0.5
 TAIL_LINES = 10
 
-_LADDER = (State.PENDING, State.LOADING, State.WARMING, State.CHECKING, State.SERVING)
+_LADDER = (
+    State.PENDING, State.FETCHING, State.BUILDING_ENV, State.LOADING, State.WARMING,
+    State.CHECKING, State.SERVING,
+)  # fmt: skip
 
 
 class Surroundings(NamedTuple):
@@ -68,6 +72,7 @@ class Surroundings(NamedTuple):
         devices: who has which GPU; None where that is nobody's business (serve mode).
         workshop: where generations are made ready that need it; None: none does (serve mode).
         isolation: what workers may reach; None: what their user may (serve mode).
+        cluster: where the workers of generations with an engine run; None: there is none.
     """
 
     module: str
@@ -80,6 +85,7 @@ class Surroundings(NamedTuple):
     devices: Devices | None = None
     workshop: Workshop | None = None
     isolation: Isolation | None = None
+    cluster: Cluster | None = None
 
 
 class Worker:
@@ -138,6 +144,9 @@ class Worker:
         self._batches = self._batched = 0
         self._stopped_since: float | None = None
         self._suspicion: tuple[float, str] | None = None
+        if spec.engine:
+            self._child: Child | RemoteWorker = self._held()
+            return
         for folder in (self._folder, files):
             folder.mkdir(mode=0o700, exist_ok=True)
         added, confinement = variables(spec, gpus), None
@@ -166,6 +175,22 @@ class Worker:
         )
         self._climb(State.LOADING)
 
+    def _held(self) -> RemoteWorker:
+        """The worker as the cluster has it: `pending` until a replica is there for it."""
+        cluster = self._around.cluster
+        if cluster is None:
+            raise OSError(
+                f"this platform has no engine {self.spec.engine!r}; start it with --engine"
+            )
+        return cluster.hold(
+            self.id,
+            self.spec,
+            variables=variables(self.spec, None),
+            output=self._around.logs.worker(self.spec, self.id),
+            on_message=self._heard,
+            on_exit=self._ended,
+        )
+
     @property
     def loading(self) -> bool:
         """On its way to being ready."""
@@ -184,6 +209,16 @@ class Worker:
         """
         dying = self.state is State.FAILED
         return self.wanted or (dying and self._around.clock() - self._failed_at < DYING_S)
+
+    @property
+    def leaving(self) -> bool:
+        """Its place is to go: it serves until another one does in its stead."""
+        return self._child.leaving
+
+    @property
+    def used(self) -> Usage | None:
+        """What it uses, as told from elsewhere; None of a process of this machine."""
+        return self._child.usage if isinstance(self._child, RemoteWorker) else None
 
     @property
     def retired(self) -> bool:
@@ -286,16 +321,21 @@ class Worker:
     def check(self) -> None:
         """Ping it, and see whether it has been silent, stopped or loading for too long."""
         now = self._around.clock()
-        limit = self.spec.load_timeout_s
+        limit, cluster = self.spec.load_timeout_s, self._around.cluster
+        if self.state is State.BUILDING_ENV and cluster is not None:
+            limit += cluster.settings.env_timeout_s
         if self.loading and now - self._started >= limit:
+            away = cluster.error if self.spec.engine and cluster is not None else ""
             self.fail(
-                f"was still {self.state.value} after {limit:g} s (load_timeout_s);"
-                " its stack is in its log"
+                f"was still {self.state.value} after {limit:g} s (load_timeout_s)"
+                f"; {away or 'its stack is in its log'}"
             )
         if self._asked is not None and now - self._asked[1] >= RECONFIGURE_S:
             self.fail(
                 f"did not take its new options within {RECONFIGURE_S:g} s; its stack is in its log"
             )
+        if not self._child.heard:
+            self.forgive()
         if now - self._pinged >= PING_S:
             self._pinged = now
             self._pings += 1
@@ -325,9 +365,16 @@ class Worker:
                 self._batches, self._batched = batches, batched
                 return
             case Progress(state=state) if self.loading and state in _LADDER[1:-1]:
+                if state is not self.state and state is State.LOADING:
+                    self._started = self._around.clock()  # what came before has its own limits
                 self._climb(state)
             case Ready() if self.loading:
                 self.signature = message.signature
+                if isinstance(self._child, RemoteWorker):
+                    self.address = WorkerAddress(
+                        self.id, message.endpoint, self.spec.generation, self.spec.version,
+                        self._child.secret,
+                    )  # fmt: skip
                 self._load_s = message.load_s
                 self._ponged = self._around.clock()
                 self._climb(State.SERVING)

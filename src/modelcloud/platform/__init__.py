@@ -13,12 +13,13 @@ from modelcloud.platform.deployments import Deployments
 from modelcloud.platform.monitors import Monitors
 from modelcloud.platform.people import People
 from modelcloud.platform.services import Services
+from modelcloud.platform.workspaces import Workspaces
 
 if TYPE_CHECKING:
     import httpx
 
 
-class Platform(People, Services, Deployments, Monitors):
+class Platform(People, Services, Deployments, Monitors, Workspaces):
     """A connection to a platform's control plane.
 
     Args:

@@ -50,7 +50,7 @@ class Deployments:
             instance_type: resources of one replica; else `small`, or as what it replaces has it.
             idempotency_key: see `Platform`.
             fields: `replicas`, `dispatch`, `strategy`, `options`, `threads`, `keep_warm_s`,
-                `label`, `weight`; what is left out is as in what it replaces.
+                `label`, `weight`, `engine`; what is left out is as in what it replaces.
 
         Returns:
             `deployment` and `rollout`; `wait` for the latter.

@@ -15,8 +15,10 @@ class Monitors:
 
     _api: Connection
 
-    def monitors(self, service: str) -> list[Record]:
-        """The monitors of a service, by name."""
+    def monitors(self, service: str | None = None) -> list[Record]:
+        """The monitors of a service, by name; None: of all services that you may read."""
+        if service is None:
+            return self._api.whole("/monitors")
         return self._api.whole(f"/services/{part(service)}/monitors")
 
     def monitor(self, service: str, name: str) -> Record:

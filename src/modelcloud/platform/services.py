@@ -93,15 +93,17 @@ class Services:
         *,
         upload: str | None = None,
         path: str | None = None,
+        folder: str | None = None,
         idempotency_key: str | None = None,
         **fields: Any,
     ) -> Record:
-        """Register a version from an upload, or from a path on the server.
+        """Register a version from an upload, a path on the server, or a workspace.
 
         Args:
             service: made in the group `group`, else one's own, if it is new.
             upload: of `upload`'s answer.
             path: below one of the folders that the platform was started with.
+            folder: in the workspace folder of the service's group.
             idempotency_key: see `Platform`.
             fields: `group`, `main`, `version`, `enabled`, `options`, `options_text` (each read by
                 its type), `metrics`, `curves`, `description`, `requirements`, `python`,
@@ -111,7 +113,7 @@ class Services:
             UsageError: what was given does not fit.
             UpdateFailed: the model cannot be imported; nothing is left of it.
         """
-        body = given({"upload": upload, "path": path, **fields})
+        body = given({"upload": upload, "path": path, "folder": folder, **fields})
         place = f"/services/{part(service)}/versions"
         return self._api.record("POST", place, body, key=idempotency_key, timeout=REGISTER_S)
 

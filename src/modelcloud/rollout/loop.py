@@ -17,6 +17,7 @@ from modelcloud.dataplane.metrics import BUCKETS
 from modelcloud.engines.base import Engine
 from modelcloud.rollout import counts, in_place, policy, snapshot
 from modelcloud.rollout.canary import Answers
+from modelcloud.rollout.decision import Decision
 from modelcloud.rollout.history import History
 from modelcloud.rollout.journal import Journal, Kept
 from modelcloud.rollout.records import Rollout, RolloutState
@@ -158,7 +159,7 @@ class Loop:
         if deployment == self.facts.deployment:
             self.tick()
 
-    def _decide(self) -> policy.Decision:
+    def _decide(self) -> Decision:
         """What to want, with every rollout ended and started that this moment ends and starts."""
         while True:
             if self.running is None and self.queued is not None:
@@ -175,7 +176,7 @@ class Loop:
                 return decision
             self.end_running(decision.outcome)
 
-    def _was_kept(self, kept: Kept, decision: policy.Decision, asked_at: float) -> None:
+    def _was_kept(self, kept: Kept, decision: Decision, asked_at: float) -> None:
         """Announce and tell what follows from facts that are kept now, then go on deciding."""
         if self._closed:
             return
@@ -188,7 +189,7 @@ class Loop:
             self._tell(decision)
         self.tick()
 
-    def _tell(self, decision: policy.Decision) -> None:
+    def _tell(self, decision: Decision) -> None:
         if decision.desired != self.wanted:
             self.wanted = decision.desired
             self._engine.want(decision.desired)
@@ -226,7 +227,7 @@ class Loop:
             f"{way}",
         )
 
-    def _record(self, rollout: Rollout, decision: policy.Decision, observed: Observed) -> None:
+    def _record(self, rollout: Rollout, decision: Decision, observed: Observed) -> None:
         step = decision.step or rollout.step
         percent = max(rollout.percent, decision.percent)
         share = counts.share(observed, rollout.target.generation)

@@ -23,11 +23,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import msgspec
 from msgspec.structs import replace
 
 from modelcloud.rollout import counts, wishes
 from modelcloud.rollout.canary import Answers, broken_limit, summary
+from modelcloud.rollout.decision import MARGIN_S, PREPARE_S, Decision
+from modelcloud.rollout.going_back import give_up, reverting
 from modelcloud.rollout.records import RolloutState
 from modelcloud.rollout.snapshot import (
     DeploymentSnapshot,
@@ -35,48 +36,20 @@ from modelcloud.rollout.snapshot import (
     Outcome,
     Phase,
     doubles,
-    in_place,
     target_shape,
 )
 from modelcloud.types import (
     Desired,
-    GenerationSpec,
     GenerationWish,
     Observed,
     State,
     Strategy,
 )
 
-#: Granted beyond what the engine itself allows a load or a drain, so that its reason comes first.
-MARGIN_S = 30.0
 #: From the new route table to the last gateway's acknowledgement.
 SWITCH_S = 30.0
-
-#: Longest preparation of a generation. A guard: engines have shorter limits of their own.
-PREPARE_S = 6 * 3600.0
 #: Of a canary's way, the part up to its first step, and from there to the switch.
 _CANARY_PERCENT = (45, counts.READY_PERCENT)
-
-
-class Decision(msgspec.Struct, frozen=True, kw_only=True):
-    """What to want now.
-
-    Attributes:
-        flight: the rollout's facts to keep before `desired` is handed to the engine.
-        step: where the target generation stands; None leaves it as it was.
-        percent: how far the rollout came; a lower number than before is no news.
-        outcome: set when the rollout is over; `snapshot.finish` then gives the next snapshot.
-        note: one line for people.
-        wake_at: monotonic time at which time alone may change the decision.
-    """
-
-    desired: Desired
-    flight: Flight | None = None
-    step: State | None = None
-    percent: int = 0
-    outcome: Outcome | None = None
-    note: str = ""
-    wake_at: float | None = None
 
 
 def supersedable(snapshot: DeploymentSnapshot, observed: Observed) -> bool:
@@ -138,7 +111,7 @@ def decide(
     if flight is None:
         return _steady(snapshot, observed, now)
     if flight.recalled and flight.phase is not Phase.REVERTING:
-        return _give_up(snapshot, flight, observed, now, flight.reason)
+        return give_up(snapshot, flight, observed, now, flight.reason)
     if flight.phase is Phase.WATCHING:
         return _watching(snapshot, flight, observed, now, answers, bounds)
     return _PHASES[flight.phase](snapshot, flight, observed, now)
@@ -164,7 +137,7 @@ def _clearing(s: DeploymentSnapshot, f: Flight, o: Observed, now: float) -> Deci
     deadline = f.since + s.drain_s + MARGIN_S
     if now >= deadline:
         reason = f"{_workers(others)} did not stop in time"
-        return _give_up(s, f, o, now, reason)
+        return give_up(s, f, o, now, reason)
     return Decision(
         desired=wishes.desired(s, *_meanwhile(s, f, o)),
         flight=f,
@@ -177,7 +150,7 @@ def _clearing(s: DeploymentSnapshot, f: Flight, o: Observed, now: float) -> Deci
 def _loading(s: DeploymentSnapshot, f: Flight, o: Observed, now: float) -> Decision:
     target, replicas = f.target.generation, target_shape(s).replicas
     if target in o.failures:
-        return _give_up(s, f, o, now, o.failures[target])
+        return give_up(s, f, o, now, o.failures[target])
     ready = counts.ready(o, target)
     if ready >= replicas:
         if f.strategy.name is Strategy.CANARY:
@@ -186,7 +159,7 @@ def _loading(s: DeploymentSnapshot, f: Flight, o: Observed, now: float) -> Decis
     f = counts.prepared(f, o, target, now)
     deadline = f.since + (PREPARE_S if f.preparing else f.target.load_timeout_s + MARGIN_S)
     if now >= deadline:
-        return _give_up(s, f, o, now, _overdue(f, o, ready, replicas))
+        return give_up(s, f, o, now, _overdue(f, o, ready, replicas))
     percent = counts.percent(o, target, replicas)
     if f.strategy.name is Strategy.CANARY:
         percent = percent * _CANARY_PERCENT[0] // counts.READY_PERCENT
@@ -217,21 +190,21 @@ def _watching(
     target, steps = f.target.generation, f.strategy.steps
     replicas = target_shape(s).replicas
     if target in o.failures:
-        return _give_up(s, f, o, now, o.failures[target])
+        return give_up(s, f, o, now, o.failures[target])
     ready = counts.ready(o, target)
     if not ready:
-        return _give_up(s, f, o, now, "every new worker was lost as it was watched")
+        return give_up(s, f, o, now, "every new worker was lost as it was watched")
     step = steps[f.step]
     if not f.watched and o.percents.get(target) == step.percent:
         f = replace(f, watched=True, since=now)
     f, seen = _count(f, answers)
     if reason := broken_limit(f.strategy, seen, bounds):
-        return _give_up(s, f, o, now, f"at {step.percent:g} % of the requests, {reason}")
+        return give_up(s, f, o, now, f"at {step.percent:g} % of the requests, {reason}")
     deadline = f.since + (step.watch_s if f.watched else SWITCH_S)
     if now >= deadline:
         if not f.watched:
             reason = f"its share of the requests was not acknowledged within {SWITCH_S:.0f} s"
-            return _give_up(s, f, o, now, reason)
+            return give_up(s, f, o, now, reason)
         if ready >= replicas:
             verdict = f"{step.percent:g} %: {summary(f.strategy, seen, bounds)}"
             f = replace(f, since=now, watched=False, baseline=None, verdict=verdict)
@@ -240,7 +213,7 @@ def _watching(
             return _watching(s, replace(f, step=f.step + 1), o, now, answers, bounds)
         deadline = max(deadline, f.since + f.target.load_timeout_s + MARGIN_S)
         if now >= deadline:
-            return _give_up(s, f, o, now, _overdue(f, o, ready, replicas))
+            return give_up(s, f, o, now, _overdue(f, o, ready, replicas))
     low, high = _CANARY_PERCENT
     share = f"{step.percent:g} % of the requests for {step.watch_s:g} s"
     return Decision(
@@ -277,11 +250,11 @@ def _switching(s: DeploymentSnapshot, f: Flight, o: Observed, now: float) -> Dec
     if counts.routed(o) == {target} and target not in o.percents:
         return _succeeded(desired, f)
     if s.serving is not None and not counts.ready(o, target):
-        return _give_up(s, f, o, now, "every new worker was lost as it was switched in")
+        return give_up(s, f, o, now, "every new worker was lost as it was switched in")
     deadline = f.since + SWITCH_S
     if now >= deadline:
         reason = f"the switch was not acknowledged within {SWITCH_S:.0f} s"
-        return _give_up(s, f, o, now, reason)
+        return give_up(s, f, o, now, reason)
     return Decision(
         desired=desired,
         flight=f,
@@ -296,7 +269,7 @@ def _shifting(s: DeploymentSnapshot, f: Flight, o: Observed, now: float) -> Deci
     assert s.serving is not None
     target, replicas = f.target.generation, target_shape(s).replicas
     if target in o.failures:
-        return _give_up(s, f, o, now, o.failures[target])
+        return give_up(s, f, o, now, o.failures[target])
     ready = counts.ready(o, target)
     new, old = counts.shift(s, f, o, into=target, out_of=s.serving.generation)
     desired = wishes.desired(s, wishes.serve(s.serving, old), wishes.share(f.target, new))
@@ -306,7 +279,7 @@ def _shifting(s: DeploymentSnapshot, f: Flight, o: Observed, now: float) -> Deci
     load_s = PREPARE_S if f.preparing else f.target.load_timeout_s
     deadline = f.since + s.drain_s + load_s + MARGIN_S
     if now >= deadline:
-        return _give_up(s, f, o, now, _overdue(f, o, ready, replicas))
+        return give_up(s, f, o, now, _overdue(f, o, ready, replicas))
     return Decision(
         desired=desired,
         flight=f,
@@ -320,7 +293,7 @@ def _shifting(s: DeploymentSnapshot, f: Flight, o: Observed, now: float) -> Deci
 def _reconfiguring(s: DeploymentSnapshot, f: Flight, o: Observed, now: float) -> Decision:
     target = f.target
     if target.generation in o.failures:
-        return _give_up(s, f, o, now, o.failures[target.generation])
+        return give_up(s, f, o, now, o.failures[target.generation])
     having = counts.having(o, target)
     if having >= s.replicas and counts.part(o, target) == 1:
         return _succeeded(wishes.desired(s, wishes.serve(target, s.replicas)), f)
@@ -328,75 +301,13 @@ def _reconfiguring(s: DeploymentSnapshot, f: Flight, o: Observed, now: float) ->
     deadline = f.since + target.load_timeout_s + MARGIN_S
     given = f"{having} of {s.replicas} workers have the new options"
     if now >= deadline:
-        return _give_up(s, f, o, now, f"{given} within {target.load_timeout_s:g} s")
+        return give_up(s, f, o, now, f"{given} within {target.load_timeout_s:g} s")
     return Decision(
         desired=wishes.desired(s, wishes.change(target, s.replicas)),
         flight=f,
         step=State.LOADING,
         percent=min(having * counts.READY_PERCENT // s.replicas, counts.READY_PERCENT),
         note=given,
-        wake_at=deadline,
-    )
-
-
-def _give_up(s: DeploymentSnapshot, f: Flight, o: Observed, now: float, reason: str) -> Decision:
-    """Over at once where the serving generation was not touched, else by way of `reverting`."""
-    f = replace(f, reason=reason)
-    untouched = doubles(f.strategy) and f.phase in (Phase.CLEARING, Phase.LOADING)
-    if s.serving is None or untouched:
-        return _reverted(s, f)
-    f = replace(f, phase=Phase.REVERTING, since=now, ready=0, preparing=False)
-    return _reverting(s, f, o, now)
-
-
-def _reverting(s: DeploymentSnapshot, f: Flight, o: Observed, now: float) -> Decision:
-    assert s.serving is not None
-    if in_place(s):
-        return _putting_back(s, s.serving, f, o, now)
-    old, new = s.serving.generation, f.target.generation
-    wanted = [wishes.serve(s.serving, s.replicas)]
-    if not doubles(f.strategy):
-        back, stay = counts.shift(s, f, o, into=old, out_of=new)
-        wanted = [wishes.serve(s.serving, back)]
-        if f.strategy.name is Strategy.ROLLING:
-            # The new workers that came up stand in until the old ones are back.
-            wanted.append(wishes.share(f.target, stay))
-    ready = counts.ready(o, old)
-    back_at_full = doubles(f.strategy) or ready >= s.replicas
-    if back_at_full and counts.routed(o) == {old}:
-        return _reverted(s, f)
-    f = counts.progress(counts.prepared(f, o, old, now), ready, now)
-    load_s = PREPARE_S if f.preparing else s.serving.load_timeout_s
-    deadline = f.since + s.drain_s + load_s + MARGIN_S
-    if now >= deadline:
-        late = f"going back took too long ({ready} of {s.replicas} earlier workers are ready)"
-        return _reverted(s, replace(f, reason=f"{f.reason}; {late}"))
-    return Decision(
-        desired=wishes.desired(s, *wanted),
-        flight=f,
-        note=f"going back: {f.reason}",
-        wake_at=deadline,
-    )
-
-
-def _putting_back(
-    s: DeploymentSnapshot, serving: GenerationSpec, f: Flight, o: Observed, now: float
-) -> Decision:
-    """The workers get their options back, or are replaced by some that have them."""
-    having = counts.having(o, serving)
-    # As long as the failure is told, the engine has not heard that it goes back.
-    told = serving.generation in o.failures
-    if having >= s.replicas and counts.part(o, serving) == 1 and not told:
-        return _reverted(s, f)
-    f = counts.progress(f, having, now)
-    deadline = f.since + s.drain_s + serving.load_timeout_s + MARGIN_S
-    if now >= deadline:
-        late = f"going back took too long ({having} of {s.replicas} workers have their options)"
-        return _reverted(s, replace(f, reason=f"{f.reason}; {late}"))
-    return Decision(
-        desired=wishes.desired(s, wishes.serve(serving, s.replicas)),
-        flight=f,
-        note=f"going back: {f.reason}",
         wake_at=deadline,
     )
 
@@ -411,23 +322,13 @@ def _succeeded(desired: Desired, f: Flight) -> Decision:
     )
 
 
-def _reverted(s: DeploymentSnapshot, f: Flight) -> Decision:
-    wanted = () if s.serving is None else (wishes.serve(s.serving, s.replicas),)
-    state = RolloutState.ROLLED_BACK if f.recalled else RolloutState.FAILED
-    return Decision(
-        desired=wishes.desired(s, *wanted),
-        flight=f,
-        outcome=Outcome(state, f.reason),
-    )
-
-
 _PHASES: dict[Phase, Callable[[DeploymentSnapshot, Flight, Observed, float], Decision]] = {
     Phase.CLEARING: _clearing,
     Phase.LOADING: _loading,
     Phase.SWITCHING: _switching,
     Phase.SHIFTING: _shifting,
     Phase.RECONFIGURING: _reconfiguring,
-    Phase.REVERTING: _reverting,
+    Phase.REVERTING: reverting,
 }
 
 

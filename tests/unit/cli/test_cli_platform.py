@@ -96,6 +96,7 @@ def test_every_command_does_what_it_says(
     traffic(line)
     packages(line, tmp_path)
     monitors(line, tmp_path)
+    workspaces(line)
     observed(line, server)
     deletions(line)
     assert line("logout") == "signed out\n"
@@ -314,6 +315,10 @@ def monitors(line: Line, folder: Path) -> None:
         ["daily", "ftp", "ftp://127.0.0.1:9/daily"], ["nightly", "ftp", "ftp://127.0.0.1:9/daily"],
     ]  # fmt: skip
     assert len(line.json("monitors", "list", "fib")) == 2
+    assert [row[:2] for row in rows(line("monitors", "list"))] == [
+        ["fib", "daily"],
+        ["fib", "nightly"],
+    ]
     edited = "monitor daily of fib changed\n"
     assert line("monitors", "edit", "fib", "daily", "--set", "interval=3600") == edited
     changed = line.json("monitors", "edit", "fib", "daily", "--set", 'strategy="rolling"')
@@ -348,6 +353,16 @@ def observed(line: Line, server: PlatformServer) -> None:
     assert line.json("metrics", "fib", "2", "--since", "2025-11-20T07:00:00Z")["span_s"] > 10
     assert line("metrics", "fib", "2", "--curves").split() == ["series", "step", "value"]
     assert line.json("metrics", "fib", "2", "--curves") == {"curves": {}}
+
+
+def workspaces(line: Line) -> None:
+    for form in ([], ["--json"]):
+        for words in (["list"], ["folders", "admin"]):
+            assert line.run("workspaces", *words, *form).status == 0
+        for word, why in (("start", "start the platform with"), ("open", "start it first")):
+            refused = line.run("workspaces", word, "admin", *form)
+            assert (refused.status, why in refused.err) == (1, True)
+    assert "no workspace of 'eve'" in line.run("workspaces", "stop", "admin", "--user", "eve").err
 
 
 def deletions(line: Line) -> None:

@@ -50,12 +50,20 @@ FLAGS: list[tuple[list[str], str, Any]] = [
     (["--tls-cert", "c", "--tls-key", "k"], "tls_cert", "c"),
     (["--tls-cert", "c", "--tls-key", "k"], "tls_key", "k"),
     (["--no-confine"], "confine", False),
+    (["--workspaces", "2"], "workspaces", 2),
+    (["--workspace-port", "0"], "workspace_port", 0),
+    (["--workspace-url", "https://labs.example/"], "workspace_url", "https://labs.example"),
+    (["--workspace-memory", "1G"], "workspace_memory", 1 << 30),
+    (["--workspace-idle", "60"], "workspace_idle_s", 60.0),
     (["--cpus", "1.5"], "cpus", 1.5),
     (["--memory", "4G"], "memory", 4 * GIB),
     (["--gpus", "-1"], "gpus", -1),
     (["--upload-limit", "1G"], "upload_limit", GIB),
     (["--env-timeout", "60"], "env_timeout_s", 60.0),
     (["--load-timeout", "1.5"], "load_timeout_s", 1.5),
+    (["--engine", "ray"], "engine", "ray"),
+    (["--engine", "ray", "--ray-address", "10.0.0.1:6379"], "ray_address", "10.0.0.1:6379"),
+    (["--ray-http-port", "9000"], "ray_http_port", 9000),
     (["--drain", "0"], "drain_s", 0.0),
     (["--health-timeout", "2"], "health_timeout_s", 2.0),
     (["--max-body", "1M"], "body", 1 << 20),
@@ -88,6 +96,8 @@ class Node:
 @pytest.fixture
 def node(monkeypatch: pytest.MonkeyPatch) -> Node:
     monkeypatch.delenv(parse.DATABASE_VARIABLE, raising=False)
+    # with the extra `ray` or without it
+    monkeypatch.setattr("modelcloud.cli.up.find_spec", lambda n: n == "ray" or find_spec(n))
     return Node(monkeypatch)
 
 

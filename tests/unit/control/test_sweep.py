@@ -52,6 +52,7 @@ class World:
             in_use=lambda: self.used,
             envs=data / "envs",
             logs=self.logs,
+            data=data,
         )
         rig.run(registration.start())
         identity.write(data, "ours")

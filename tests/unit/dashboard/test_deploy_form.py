@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from modelcloud.control.resources.instance_types import InstanceTypeRecord
-from modelcloud.dashboard.parts.deploy_form import deploy_fields, resources, strategy_from
+from modelcloud.dashboard.parts.deploy_form import deploy_fields, dispatch_from, resources
+from modelcloud.dashboard.parts.strategy_fields import number_fields, strategy_from
 from modelcloud.dashboard.words import Words
 from modelcloud.errors import InvalidInput
 
@@ -21,7 +22,11 @@ def test_a_new_version_has_a_weight_and_no_strategy() -> None:
 
 
 def test_a_canary_takes_its_numbers_and_leaves_the_rest() -> None:
-    values: dict[str, Any] = {"steps": "5:1, 50", "max_error_rate": 0.1, "replicas": 2}
+    values: dict[str, Any] = {
+        "strategy.steps": "5:1, 50",
+        "strategy.max_error_rate": 0.1,
+        "replicas": 2,
+    }
     assert strategy_from("canary", values) == {
         "name": "canary",
         "steps": [{"percent": 5.0, "watch_s": 1.0}, {"percent": 50.0, "watch_s": 60.0}],
@@ -31,14 +36,34 @@ def test_a_canary_takes_its_numbers_and_leaves_the_rest() -> None:
 
 
 def test_another_strategy_is_a_name_and_none_is_as_it_was() -> None:
-    assert strategy_from("rolling", {"max_p99_ms": 1.0}) == "rolling"
+    assert strategy_from("blue_green", {"strategy.max_p99_ms": 1.0}) == "blue_green"
     assert strategy_from(None, {}) is None
+
+
+def test_rolling_takes_the_numbers_of_its_workers_and_begins_with_those_before() -> None:
+    values: dict[str, Any] = {"strategy.max_surge": 2, "strategy.max_unavailable": 0}
+    made = strategy_from("rolling", values)
+    assert made == {"name": "rolling", "max_surge": 2, "max_unavailable": 0}
+    assert [one.value for one in number_fields(Words("en"), "rolling", made)] == [2, 0]
+    assert [one.value for one in number_fields(Words("en"), "rolling", {})] == [0, 1]
+
+
+def test_a_consistent_hash_goes_with_its_key_and_other_policies_without() -> None:
+    assert dispatch_from({"dispatch": "consistent_hash", "dispatch.key": "header:x-user"}) == {
+        "policy": "consistent_hash",
+        "key": "header:x-user",
+    }
+    assert dispatch_from({"dispatch": "random", "dispatch.key": "header:x-user"}) == "random"
+    assert dispatch_from({}) is None
+    asked = {"version": "1", "dispatch": "consistent_hash"}
+    fields = deploy_fields(Words("en"), asked, [], [], [], None)
+    assert "dispatch.key" in [field.name for field in fields]
 
 
 def test_steps_that_cannot_be_read_name_their_field() -> None:
     with pytest.raises(InvalidInput, match="percent:seconds") as caught:
-        strategy_from("canary", {"steps": "half:60"})
-    assert caught.value.fields["field"] == "steps"
+        strategy_from("canary", {"strategy.steps": "half:60"})
+    assert caught.value.fields["field"] == "strategy.steps"
 
 
 @pytest.mark.parametrize(

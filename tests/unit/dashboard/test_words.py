@@ -13,11 +13,11 @@ import modelcloud.dashboard
 from modelcloud.control.access.permissions import Level
 from modelcloud.control.deployments.deployment_forms import StickyBody
 from modelcloud.control.deployments.deployment_states import Status
+from modelcloud.control.monitors.history import Outcome
 from modelcloud.dashboard.words import Words, catalogue, language_of
 from modelcloud.rollout.records import Kind, RolloutState
 from modelcloud.types import DispatchPolicy, State
 
-CONSISTENT = "consistent_hash"  # its key makes it no choice of a form
 SOURCE = Path(modelcloud.dashboard.__file__).parent
 
 #: Words that stand in records, and texts that are put together.
@@ -26,8 +26,9 @@ OF_RECORDS = {
     *(state.value.replace("_", " ") for state in [*RolloutState, *State]),
     *(level.word for level in Level if level is not Level.NONE),
     *(f"may {level.word}" for level in (Level.READ, Level.MODIFY, Level.MANAGE)),
-    *(policy.value.replace("_", " ") for policy in DispatchPolicy if policy.value != CONSISTENT),
+    *(policy.value.replace("_", " ") for policy in DispatchPolicy),
     *(kind.value for kind in Kind),
+    *(outcome.value for outcome in Outcome),
     *get_args(StickyBody.model_fields["kind"].annotation),
     "ok", "refused",
 }  # fmt: skip

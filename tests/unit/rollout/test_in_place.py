@@ -8,8 +8,9 @@ import pytest
 from msgspec.structs import replace
 
 from modelcloud.rollout import snapshot
+from modelcloud.rollout.decision import MARGIN_S
 from modelcloud.rollout.in_place import target_of
-from modelcloud.rollout.policy import MARGIN_S, decide, supersedable
+from modelcloud.rollout.policy import decide, supersedable
 from modelcloud.rollout.records import RolloutState
 from modelcloud.rollout.snapshot import DeploymentSnapshot, Phase
 from modelcloud.types import GenerationSpec, Observed, State, Strategy, StrategySpec, WorkerView

@@ -8,7 +8,8 @@ from msgspec.structs import replace
 from modelcloud.errors import InvalidInput
 from modelcloud.rollout import policy, snapshot
 from modelcloud.rollout.canary import Answers
-from modelcloud.rollout.policy import MARGIN_S, SWITCH_S, Decision, decide
+from modelcloud.rollout.decision import MARGIN_S, PREPARE_S, Decision
+from modelcloud.rollout.policy import SWITCH_S, decide
 from modelcloud.rollout.records import RolloutState
 from modelcloud.rollout.snapshot import DeploymentSnapshot, Flight, Outcome, Phase
 from modelcloud.types import (
@@ -413,7 +414,7 @@ def test_a_load_has_its_whole_time_once_its_generation_is_prepared(strategy: Str
     assert late.flight == first.flight
     done = decide(replace(facts, flight=late.flight), seen("2:pp", ""), 5001)
     assert done.wake_at == 5001 + 100 + MARGIN_S
-    never = decide(replace(facts, flight=first.flight), preparing, 1 + policy.PREPARE_S)
+    never = decide(replace(facts, flight=first.flight), preparing, 1 + PREPARE_S)
     assert never.flight is not None
     assert "not prepared" in never.flight.reason
 

@@ -59,6 +59,8 @@ class Action(str, Enum):
     DEPLOY = "deployments.deploy"  # new and replace
     UPDATE = "deployments.update"  # options, redeploy, start, scale, roll back, traffic, labels
     MONITOR = "monitors.edit"  # make, change, pause, run now, test
+    WORKSPACE = "workspaces.start"  # start one, and work in it
+    STOP_WORKSPACE = "workspaces.stop"
     STOP = "deployments.stop"
     DELETE = "deployments.delete"  # a deployment, version or monitor, a service with all of them
     SHARE = "groups.share"
@@ -96,8 +98,8 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         kind, name, group: the object and its group in words, for the audit log.
-        owners: who deployed all that the action touches; with `STOP` and `DELETE`, one's own
-            needs less. Empty: nothing of anybody's is touched.
+        owners: who deployed all that the action touches; with `STOP`, `STOP_WORKSPACE` and
+            `DELETE`, one's own needs less. Empty: nothing of anybody's is touched.
         user_id: the account an action on an account is about.
     """
 
@@ -126,14 +128,16 @@ _LEVELS: dict[Action, Level] = {
     Action.DEPLOY: Level.MODIFY,
     Action.UPDATE: Level.MODIFY,
     Action.MONITOR: Level.MODIFY,
+    Action.WORKSPACE: Level.MODIFY,
+    Action.STOP_WORKSPACE: Level.MANAGE,
     Action.STOP: Level.MANAGE,
     Action.DELETE: Level.MANAGE,
     Action.SHARE: Level.MANAGE,
     Action.EDIT_GROUP: Level.MANAGE,
     Action.GROUP_AUDIT: Level.MANAGE,
 }
-#: These need only `MODIFY` where everything they touch was deployed by who asks.
-_OWN = frozenset({Action.STOP, Action.DELETE})
+#: These need only `MODIFY` where everything they touch was deployed by who asks, or is theirs.
+_OWN = frozenset({Action.STOP, Action.STOP_WORKSPACE, Action.DELETE})
 
 
 def level_in(actor: Actor, group_id: int) -> Level:

@@ -28,6 +28,16 @@ _ALL = "/services/{service}/monitors"
 _ONE = _ALL + "/{monitor}"
 
 
+@router.get("/monitors")
+async def list_all_monitors(
+    here: PlatformDep, actor: ActorDep, page: PageDep
+) -> Listing[MonitorRecord]:
+    """The monitors of all services one may read, oldest first."""
+    stored = await here.store.read(partial(monitors.readable, actor=actor, page=page))
+    live = here.part(Monitoring).live
+    return Listing(items=[live(record) for record in stored.items], next=stored.next)
+
+
 @router.get(_ALL)
 async def list_monitors(service: str, here: PlatformDep, actor: ActorDep) -> Listing[MonitorRecord]:
     """The monitors of a service, by name."""

@@ -139,6 +139,7 @@ def begin(
             resources=Resources(cpu=shape["cpu"], memory=shape["memory"], gpu=shape["gpu"]),
             threads=shape["threads"],
             options=change.get("options", row.options),
+            engine=_engine(ground, row, change),
         )
         service.next_generation += 1
     asks = amounts(shape["cpu"], shape["memory"], shape["gpu"], shape["replicas"])
@@ -250,6 +251,18 @@ def write_columns(row: Deployment, change: dict[str, Any]) -> None:
 
 # ---- inside
 
+
+def _engine(ground: Ground, row: Deployment, change: dict[str, Any]) -> str:
+    """Where the workers of its next generation run, as `GenerationSpec` has it."""
+    asked, serving = change.get("engine"), row.facts.get("serving") or {}
+    engine = asked if asked is not None else serving.get("engine", ground.engine)
+    engine = "" if engine == "local" else engine
+    if engine and engine != ground.engine:
+        start = f"modelcloud up --engine {engine}"
+        raise Conflict(f"this platform has no engine {engine!r}: start it with `{start}`")
+    return str(engine)
+
+
 _SHAPE = ("cpu", "memory", "gpu", "replicas", "threads")
 _COLUMNS = {
     *_SHAPE, "version", "instance_type", "dispatch", "strategy", "keep_warm_s", "options", "weight",
@@ -307,6 +320,8 @@ def _change(
         "strategy": msgspec.to_builtins(strategy_of(asked.strategy, strategy)),
         "options": options,
     }
+    if asked.engine is not None:
+        change["engine"] = asked.engine
     if asked.label is not None:
         change["label"] = check_label(asked.label)
     if asked.weight is not None:

@@ -61,11 +61,14 @@ class DeployBody(DeploySettings):
 
     Attributes:
         replaces: the online version that is replaced; needed with `replace` only.
+        engine: where its workers run. Without it they stay where those of an earlier generation
+            of the deployment are; of a first one, the platform's settings say it.
     """
 
     version: int
     mode: Literal["new", "replace"] = "new"
     replaces: int | None = None
+    engine: Literal["local", "ray"] | None = None
 
 
 class UpdateBody(Body):

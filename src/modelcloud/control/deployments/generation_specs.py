@@ -25,17 +25,26 @@ class Ground(msgspec.Struct, frozen=True, kw_only=True):
         load_timeout_s, max_body: as `GenerationSpec` has them.
         capacity: resource → what the workers of the node may use together; those missing are not
             limited.
+        engine: as `GenerationSpec` has it, where a deployment asks for none.
     """
 
     port: int = 8080
     load_timeout_s: float = 600.0
     max_body: int = 64 * 1024 * 1024
     capacity: dict[str, float] = {}
+    engine: str = ""
 
 
 def ground_of(state: PlatformState) -> Ground:
     """That of a running platform. What is not above 0 of processors and memory does not limit."""
     config, standing = state.config, state.standing
+    if config.engine != "local":
+        return Ground(
+            port=standing.port,
+            load_timeout_s=config.load_timeout_s,
+            max_body=config.limits.body,
+            engine=config.engine,  # the cluster knows what it has, and where there is room
+        )
     has = {"cpu": standing.cpus, "memory": standing.memory}
     return Ground(
         port=standing.port,
@@ -69,6 +78,7 @@ def make_spec(
     resources: Resources,
     threads: int,
     options: dict[str, Any],
+    engine: str,
 ) -> GenerationSpec:
     """The spec of a generation; `options` are the deployment's, over the version's own."""
     return GenerationSpec(
@@ -89,4 +99,5 @@ def make_spec(
         threads=threads,
         load_timeout_s=ground.load_timeout_s,
         max_body=ground.max_body,
+        engine=engine,
     )

@@ -13,7 +13,8 @@ from sqlalchemy import func, select
 
 from modelcloud.config import PlatformConfig
 from modelcloud.control.access import audit
-from modelcloud.control.access.permissions import Action, Actor, Resource, require
+from modelcloud.control.access.permissions import Action, Actor, Resource, readable_groups, require
+from modelcloud.control.common.paging import Page
 from modelcloud.control.common.records import Listing, Record, Time
 from modelcloud.control.common.revisions import Expected
 from modelcloud.control.deployments import deployments
@@ -95,6 +96,18 @@ def listing(tx: Session, actor: Actor, service_name: str) -> Listing[MonitorReco
     service = service_of(tx, actor, service_name)
     query = select(Monitor).where(Monitor.service_id == service.id).order_by(Monitor.name)
     return Listing(items=[_record(tx, row) for row in tx.scalars(query)])
+
+
+def readable(tx: Session, actor: Actor, page: Page) -> Listing[MonitorRecord]:
+    """The monitors of all services that the actor may read, oldest first."""
+    query = select(Monitor).order_by(Monitor.id).limit(page.limit + 1)
+    groups = readable_groups(actor)
+    if groups is not None:
+        query = query.join(Monitor.service).where(Service.group_id.in_(groups))
+    if page.after is not None:
+        query = query.where(Monitor.id > page.after)
+    rows = tx.scalars(query).all()
+    return page.cut(rows, lambda row: _record(tx, row), lambda row: row.id)
 
 
 def one(tx: Session, actor: Actor, service_name: str, name: str) -> MonitorRecord:

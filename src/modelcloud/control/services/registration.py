@@ -22,7 +22,7 @@ from modelcloud.config import PlatformConfig
 from modelcloud.control.access.permissions import Actor
 from modelcloud.control.common.idempotency import Once
 from modelcloud.control.common.records import Record
-from modelcloud.control.services import artifacts, curves, versions
+from modelcloud.control.services import artifacts, curves, group_folders, versions
 from modelcloud.control.services.curves import Training, check_curves, check_metrics
 from modelcloud.control.services.probing import PREFIX, Prober
 from modelcloud.control.services.uploads import Uploads
@@ -170,7 +170,7 @@ class Registration:
         asked = with_main_split_off(asked)
         with self._one_more():
             given = await self._checked(actor, service, asked)
-            files = self._source(actor, asked)
+            files = await self._source(actor, service, asked)
             record = await self._register(
                 actor, service, asked, files, given, lambda add: once.around(add, 201), _every
             )
@@ -194,7 +194,7 @@ class Registration:
         Args:
             actor: whose version it is.
             service: its name.
-            asked: all of it but for `upload` and `path`, which `files` stand for.
+            asked: all of it but for `upload`, `path` and `folder`, which `files` stand for.
             files: what it is made of.
             together: makes the transaction that adds the version a larger one.
             admit: whether a version is to be made of what was staged; it may refuse by raising.
@@ -217,9 +217,8 @@ class Registration:
         asked = with_main_split_off(asked)
         with self._one_more():
             given = await self._checked(actor, service, asked)
-            files = self._source(actor, asked)._replace(
-                refused=lambda: None
-            )  # it may be tried anew
+            files = await self._source(actor, service, asked)
+            files = files._replace(refused=lambda: None)  # it may be tried anew
             try:
                 async with self._staged(asked, files) as staged:
                     proposal, _ = await self._propose(asked, staged, given, files)
@@ -317,16 +316,25 @@ class Registration:
             self._write(service, f"version {record.version}: {line}")
         return record
 
-    def _source(self, actor: Actor, asked: RegisterBody) -> Files:
-        if asked.upload is not None and asked.path is None:
+    async def _source(self, actor: Actor, service: str, asked: RegisterBody) -> Files:
+        ways = [name for name in ("upload", "path", "folder") if getattr(asked, name) is not None]
+        if len(ways) != 1:
+            got = " and ".join(ways) or "none"
+            raise InvalidInput("upload, path, folder", got, "one of them")
+        if asked.upload is not None:
             path = self.uploads.path(actor, asked.upload)
             drop = partial(self._drop, actor, asked.upload)
             return Files(path, "", {"kind": "upload"}, refused=drop)
-        if asked.path is not None and asked.upload is None:
+        if asked.path is not None:
             source, root = source_below(asked.path, self._config.roots, self._config.data)
             return Files(source, str(root), {"kind": "path", "path": asked.path})
-        got = "neither" if asked.path is None else "both"
-        raise InvalidInput("upload, path", got, "one of the two")
+        assert asked.folder is not None
+        group = await self._store.read(
+            partial(group_folders.group_for, actor=actor, service=service, asked=asked)
+        )
+        top = group_folders.folder_of(Path(self._config.data), group)
+        source = await asyncio.to_thread(group_folders.below, top, asked.folder)
+        return Files(source, str(top), {"kind": "workspace", "folder": asked.folder})
 
     def _drop(self, actor: Actor, upload: str) -> None:
         with contextlib.suppress(NotFound):  # another registration of it was quicker

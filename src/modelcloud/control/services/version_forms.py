@@ -64,7 +64,7 @@ class ServiceChanges(Body):
 
 
 class RegisterBody(Body):
-    """A version to register, from an upload or from a path on the server: one of both.
+    """A version to register, from an upload, a path on the server or a workspace: one of them.
 
     Attributes:
         group: of the service where that is new; the user's own when left out. It never moves a
@@ -72,6 +72,7 @@ class RegisterBody(Body):
         upload: of an earlier `POST /uploads`.
         path: of an archive, a folder or a main file, also as `FILE.py:NAME`, below one of the
             server's roots.
+        folder: path of a folder in the workspace folder of the service's group.
         main: `path/file.py` or `path/file.py:function`, below the root of the files; the one
             model.py or backend.py when left out.
         version: its number; the next one when left out.
@@ -91,6 +92,7 @@ class RegisterBody(Body):
     group: str | None = None
     upload: str | None = None
     path: str | None = None
+    folder: Annotated[str, Field(max_length=1_000)] | None = None
     main: Annotated[str, Field(max_length=1_000)] = ""
     version: Annotated[int, Field(ge=1, le=MAX_VERSION)] | None = None
     enabled: bool = True

@@ -25,6 +25,10 @@ _TONES = {
     "stopped": "off",
     "draining": "off",
     "superseded": "off",
+    "registered": "ok",
+    "unchanged": "off",
+    "waiting": "ok",
+    "paused": "off",
     "rolled_back": "warn",
 }
 
@@ -226,9 +230,14 @@ def code(text: str, place: str, t: Words, *, label: str = "") -> Markup:
 
 
 def alert(text: Child, *, tone: str = "bad") -> Markup:
-    """What has gone wrong, or needs to be known."""
+    """What has gone wrong, or needs to be known; with the tone ok, what is well."""
+    good = tone == "ok"
     return element(
-        "div", icon("warning"), element("div", text), class_=f"alert tone-{tone}", role="alert"
+        "div",
+        icon("check" if good else "warning"),
+        element("div", text),
+        class_=f"alert tone-{tone}",
+        role="status" if good else "alert",
     )
 
 

@@ -60,7 +60,7 @@ def lines(
             "left": 8,
             "right": 12,
             "top": 34 if legend else 14,
-            "bottom": 6,
+            "bottom": 24 if x_name else 6,
             "containLabel": True,
         },
         "legend": {
@@ -86,6 +86,8 @@ def lines(
             "type": "time" if times else "value",
             "name": x_name,
             "nameLocation": "middle",
+            "nameGap": 26,
+            "nameTextStyle": {"color": "$muted", "fontSize": 12},
             "axisLine": rule,
             "axisTick": {"show": False},
             "splitLine": {"show": False},

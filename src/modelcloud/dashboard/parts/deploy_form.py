@@ -1,11 +1,10 @@
-"""The fields of the form that brings a version online, and its strategy as the API takes it.
+"""The fields of the form that brings a version online.
 
 Must never: ask for anything; versions, types and deployments are handed in.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,16 +13,9 @@ from modelcloud.control.resources.instance_types import InstanceTypeRecord
 from modelcloud.control.services.versions import VersionSummary
 from modelcloud.dashboard.parts.basic import size
 from modelcloud.dashboard.parts.forms import Field
+from modelcloud.dashboard.parts.strategy_fields import number_fields, strategies
 from modelcloud.dashboard.words import Words
-from modelcloud.errors import InvalidInput
-from modelcloud.types import DispatchPolicy, Strategy, StrategySpec
-
-_STRATEGY_WORDS = (
-    "All at once, when all new ones are ready (blue_green)",
-    "One after the other (rolling)",
-    "Stop, then start (recreate)",
-    "Step by step, watched (canary)",
-)
+from modelcloud.types import DispatchPolicy
 
 
 def deploy_fields(
@@ -51,11 +43,7 @@ def deploy_fields(
             for one in serving
         ),
     ]
-    policies = [
-        (policy.value, t(policy.value.replace("_", " ")))
-        for policy in DispatchPolicy
-        if policy is not DispatchPolicy.CONSISTENT_HASH  # its key makes it none of a short form
-    ]
+    policies = [(policy.value, t(policy.value.replace("_", " "))) for policy in DispatchPolicy]
     before = replaced
     fields = [
         Field(
@@ -89,17 +77,32 @@ def deploy_fields(
                 choices=strategies(t),
             )
         )  # fmt: skip
-        if strategy == Strategy.CANARY.value:
-            fields += canary_fields(t)
+        fields += number_fields(t, strategy, before.strategy)
         policies.insert(0, ("", t("as before")))
-    fields += [
+    policy = str(given.get("dispatch") or policies[0][0])
+    fields.append(
         Field(
             name="dispatch", label=t("Requests go to"), kind="select", optional=True,
-            choices=policies, value=policies[0][0],
-        ),
+            choices=policies, value=policy,
+        )
+    )  # fmt: skip
+    if policy == DispatchPolicy.CONSISTENT_HASH.value:
+        fields.append(
+            Field(
+                name="dispatch.key", label=t("By what"), placeholder="header:x-user",
+                value=before.dispatch.get("key") if before else None,
+                help=t("header:NAME or query:NAME; requests with the same go to one worker"),
+            )
+        )  # fmt: skip
+    fields += [
         Field(
             name="threads", label=t("Calls at a time in a worker"), kind="integer", optional=True,
             value=before.threads if before else 1,
+        ),
+        Field(
+            name="keep_warm_s", label=t("Seconds that the old one stays ready"), kind="number",
+            optional=True, value=before.keep_warm_s if before else None,
+            help=t("To roll back at once; left empty: as usual"),
         ),
     ]  # fmt: skip
     if before is None:
@@ -112,60 +115,6 @@ def deploy_fields(
     return fields
 
 
-def strategies(t: Words) -> list[tuple[str, str]]:
-    """Strategies to choose from."""
-    return [
-        (strategy.value, t(label))
-        for strategy, label in zip(Strategy, _STRATEGY_WORDS, strict=True)
-    ]
-
-
-def canary_fields(t: Words) -> list[Field]:
-    """The numbers of a canary."""
-    spec = StrategySpec()
-    steps = ", ".join(f"{step.percent:g}:{step.watch_s:g}" for step in spec.steps)
-    return [
-        Field(
-            name="steps", label=t("Steps"), value=steps, wide=True,
-            help=t("percent:seconds of watching, one after the other"),
-        ),
-        Field(
-            name="max_error_rate", label=t("Most errors (0 to 1)"), kind="number",
-            value=spec.max_error_rate,
-        ),
-        Field(
-            name="max_p99_ms", label=t("Most p99 in ms (0: any)"), kind="number",
-            value=spec.max_p99_ms,
-        ),
-        Field(
-            name="min_requests", label=t("Judged from so many answers on"), kind="integer",
-            value=spec.min_requests,
-        ),
-    ]  # fmt: skip
-
-
-def strategy_from(name: str | None, values: dict[str, Any]) -> Any:
-    """The strategy with its numbers, which are taken out of `values`; None: as it is.
-
-    Raises:
-        InvalidInput: the steps cannot be read.
-    """
-    names = ("max_error_rate", "max_p99_ms", "min_requests")
-    numbers = {key: values.pop(key) for key in names if key in values}
-    steps = values.pop("steps", None)
-    if name != Strategy.CANARY.value or steps is None:
-        return name
-    found = []
-    for step in str(steps).split(","):
-        percent, _, watch = step.strip().partition(":")
-        try:
-            found.append({"percent": float(percent), "watch_s": float(watch or 60)})
-        except ValueError:
-            accepted = "percent:seconds, such as 5:60, 50:60"
-            raise InvalidInput("steps", json.dumps(step.strip()[:40]), accepted) from None
-    return {"name": name, "steps": found, **numbers}
-
-
 def resources(one: InstanceTypeRecord) -> str:
     """An instance type in a few words."""
     parts = [
@@ -174,3 +123,11 @@ def resources(one: InstanceTypeRecord) -> str:
         f"{one.gpu:g} GPU" if one.gpu else "",
     ]
     return ", ".join(part for part in parts if part) or "unlimited"
+
+
+def dispatch_from(values: dict[str, Any]) -> Any:
+    """Where requests go, as the API takes it; its fields are taken out of `values`."""
+    policy, key = values.pop("dispatch", None), values.pop("dispatch.key", None)
+    if policy == DispatchPolicy.CONSISTENT_HASH.value:
+        return {"policy": policy, "key": key or ""}
+    return policy

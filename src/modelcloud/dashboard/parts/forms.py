@@ -10,13 +10,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from modelcloud.dashboard.markup import Child, Markup, element
+from modelcloud.dashboard.markup import Child, Markup, element, join
 from modelcloud.dashboard.parts.basic import alert, button
 from modelcloud.dashboard.words import Words
 from modelcloud.errors import InvalidInput
 
-#: Of a file that travels with a form; what `static/live.js` sends in place of a larger one.
-MAX_FILE, TOO_LARGE = 700_000, "too-large:"
+#: Before the names of fields that are options of a model, which may be called as other fields are.
+OPTION = "option."
+#: What `static/live.js` says of a file that is too large to travel with a form: `large:SIZE:TYPE`
+#: while it is filled in, then `sent:UPLOAD:TYPE`, or `lost:WHY`.
+LARGE, SENT, LOST = "large:", "sent:", "lost:"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +28,7 @@ class Field:
 
     Attributes:
         kind: text, password, number, integer, check, select, choice (a select of JSON values),
-            area, json, file, hidden or range.
+            area, json, file, time (a moment, as ISO 8601), hidden or range.
         choices: value and label of each, of a select.
         wide: over both columns.
         optional: left empty, it is not given.
@@ -159,7 +162,21 @@ def _control(one: Field, common: dict[str, Any]) -> Markup:
     if one.kind == "check":
         return element("input", type="checkbox", checked=bool(one.value), **common)
     if one.kind == "file":
-        return element("input", type="file", accept=one.accept or None, **common)
+        place = f"{common['id']}-progress"
+        return join(
+            element("input", type="file", accept=one.accept or None, data_progress=place, **common),
+            element(
+                "div",
+                element("progress", max="100", aria_label=one.label),
+                element("small", role="status"),
+                class_="upload",
+                id=place,
+                hidden=True,
+                data_keep=True,
+            ),
+        )
+    if one.kind == "time":
+        return element("input", type="datetime-local", data_at=_text(one) or None, **common)
     if one.kind == "range":
         shown = f"{common['id']}-value"
         return element(
@@ -227,9 +244,8 @@ def read(one: Field, given: Any) -> Any:
             return json.loads(text)
         except ValueError as error:
             raise InvalidInput(one.name, str(error), "JSON") from None
-    if one.kind == "file" and text.startswith(TOO_LARGE):
-        size = text.removeprefix(TOO_LARGE)
-        raise InvalidInput(one.name, f"{size} bytes", f"up to {MAX_FILE} bytes from this page")
+    if one.kind == "file" and text.startswith(LOST):
+        raise InvalidInput(one.name, text.removeprefix(LOST)[:200], "a file that arrives whole")
     return text if one.kind in {"area", "password", "file"} else text.strip()
 
 

@@ -5,10 +5,12 @@ Must never: ask for anything; groups and roots are handed in.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from modelcloud.dashboard.parts.forms import Field
+from modelcloud.dashboard.parts.forms import OPTION, Field
+from modelcloud.dashboard.parts.signature import fields_of
 from modelcloud.dashboard.words import Words
 
 
@@ -77,18 +79,41 @@ def version_fields(
     return fields
 
 
+def option_fields(
+    t: Words, declared: Sequence[Mapping[str, Any]] | None, given: Mapping[str, Any]
+) -> list[Field]:
+    """A field for each option that the code declares, or one for all where they are not known."""
+    if declared is None:
+        return [
+            Field(
+                name="options",
+                label=t("Options"),
+                kind="json",
+                optional=True,
+                wide=True,
+                placeholder='{"model": "big"}',
+                help=t("Over the defaults of the code; once checked, each has a field"),
+            )
+        ]
+    return fields_of(t, declared, given, prefix=OPTION)
+
+
+def changed_options(
+    declared: Sequence[Mapping[str, Any]], values: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The options whose values are not the defaults."""
+    usual = {one["name"]: one["default"] for one in declared if "default" in one}
+    return {
+        name: value
+        for name, value in values.items()
+        if name not in usual or json.dumps(value) != json.dumps(usual[name])
+    }
+
+
 def more_fields(t: Words) -> list[Field]:
     """What it may have."""
     return [
         Field(name="description", label=t("Description"), kind="area", optional=True, wide=True),
-        Field(
-            name="options",
-            label=t("Options"),
-            kind="json",
-            optional=True,
-            placeholder='{"model": "big"}',
-            help=t("Values for setup, over the defaults of the code"),
-        ),
         Field(
             name="metrics",
             label=t("Metrics"),
@@ -96,6 +121,14 @@ def more_fields(t: Words) -> list[Field]:
             optional=True,
             placeholder='{"auc": 0.98}',
             help=t("Left empty: those of metrics.json"),
+        ),
+        Field(
+            name="curves",
+            label=t("Training curves"),
+            kind="json",
+            optional=True,
+            placeholder='{"loss": [0.9, 0.5, 0.3]}',
+            help=t("Values by step, or pairs of step and value. Left empty: those of the files"),
         ),
         Field(
             name="requirements",

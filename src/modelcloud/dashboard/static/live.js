@@ -1,7 +1,7 @@
 // A region of a page: patches what the server has drawn into place and emits what is done there.
 // Must never: make markup of data; all markup comes from the server, which has escaped it.
 
-// Of a file that travels with a form.
+// Of a file that travels with what a form says; a larger one is sent by a request of its own.
 const MOST = 700000;
 const KEEP = new Set(["open", "data-made"]);
 
@@ -19,6 +19,7 @@ function patchAttributes(from, to) {
   }
   for (const { name, value } of to.attributes) {
     if (KEEP.has(name) && from.nodeName !== "SELECT") continue;
+    if (name === "hidden" && from.dataset.keep !== undefined) continue;
     if (from.getAttribute(name) !== value) from.setAttribute(name, value);
   }
   if (from.nodeName === "INPUT" && to.hasAttribute("data-force")) {
@@ -115,6 +116,14 @@ function showTime(element) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+// A moment in a field, in the time of the browser.
+function fillTime(input) {
+  const at = new Date(input.dataset.at);
+  input.dataset.made = "1";
+  if (Number.isNaN(at.getTime())) return;
+  input.value = new Date(at - at.getTimezoneOffset() * 60000).toISOString().slice(0, 16);
+}
+
 async function copy(text) {
   if (navigator.clipboard && window.isSecureContext) return navigator.clipboard.writeText(text);
   const area = document.createElement("textarea");
@@ -134,7 +143,49 @@ function readFile(file) {
   });
 }
 
-async function fieldsOf(form) {
+// Sends a file by its own request, of which the browser tells how far it is.
+function send(file, place) {
+  const bar = place?.querySelector("progress");
+  const says = place?.querySelector("[role=status]");
+  if (place) {
+    place.hidden = false;
+    bar.removeAttribute("value");
+    says.textContent = file.name;
+  }
+  return new Promise((resolve) => {
+    const request = new XMLHttpRequest();
+    request.open("POST", "/files/archive");
+    request.setRequestHeader("content-type", "application/octet-stream");
+    request.setRequestHeader("x-form-token", document.documentElement.dataset.form);
+    request.upload.onprogress = (seen) => {
+      if (!seen.lengthComputable || !place) return;
+      bar.max = seen.total;
+      bar.value = seen.loaded;
+      says.textContent = `${file.name} · ${Math.floor((100 * seen.loaded) / seen.total)} %`;
+    };
+    request.onloadend = () => {
+      if (place) place.hidden = true;
+      let answer = {};
+      try {
+        answer = JSON.parse(request.responseText);
+      } catch {
+        answer = { detail: request.status ? request.statusText : place?.dataset.lost };
+      }
+      resolve({ status: request.status, ...answer });
+    };
+    request.send(file);
+  });
+}
+
+// A file as a form tells it: its content, or that it is large, or where it was sent to.
+async function told(control, file, sends) {
+  if (file.size <= MOST) return readFile(file);
+  if (!sends) return `large:${file.size}:${file.type}`;
+  const answer = await send(file, document.getElementById(control.dataset.progress));
+  return answer.status === 201 ? `sent:${answer.upload}:${file.type}` : `lost:${answer.detail ?? "what a broken connection left"}`;
+}
+
+async function fieldsOf(form, sends = false) {
   const fields = {};
   for (const control of form.elements) {
     if (!control.name || control.disabled) continue;
@@ -143,7 +194,9 @@ async function fieldsOf(form) {
       if (control.checked) fields[control.name] = control.value;
     } else if (control.type === "file") {
       const file = control.files[0];
-      if (file) fields[control.name] = file.size > MOST ? `too-large:${file.size}` : await readFile(file);
+      if (file) fields[control.name] = await told(control, file, sends);
+    } else if (control.type === "datetime-local" && control.value) {
+      fields[control.name] = new Date(control.value).toISOString();
     } else fields[control.name] = control.value;
   }
   return fields;
@@ -234,6 +287,7 @@ export default {
     dress(anew = false) {
       const root = this.$refs.root;
       root.querySelectorAll("time").forEach(showTime);
+      root.querySelectorAll("input[data-at]:not([data-made])").forEach(fillTime);
       for (const dialog of root.querySelectorAll("dialog:not([open])")) {
         dialog.showModal();
         (dialog.querySelector("[autofocus]") || dialog.querySelector("input, select, button"))?.focus();
@@ -241,6 +295,11 @@ export default {
       for (const list of root.querySelectorAll("[data-to-end]:not([data-made])")) {
         list.dataset.made = "1";
         list.scrollTop = list.scrollHeight;
+      }
+      for (const tab of root.querySelectorAll(".tabs a[aria-current]")) {
+        const tabs = tab.parentNode;
+        if (tabs.shown !== tab.href) tabs.scrollLeft = tab.offsetLeft - tabs.offsetLeft - 40;
+        tabs.shown = tab.href;
       }
       this.draw(anew);
     },
@@ -311,7 +370,8 @@ export default {
       event.preventDefault();
       const button = event.submitter || form.querySelector("[type=submit]");
       if (button) this.busy(button);
-      const fields = await fieldsOf(form);
+      clearTimeout(this.timers.get(form));
+      const fields = await fieldsOf(form, true);
       if (button?.name) fields[button.name] = button.value;
       this.act({ do: form.dataset.do, args: { ...form.dataset }, fields });
     },
@@ -362,36 +422,12 @@ export default {
       const step = event.key === "ArrowRight" ? 1 : tabs.length - 1;
       tabs[(tabs.indexOf(tab) + step) % tabs.length].focus();
     },
-    // An archive goes by its own request, of which the browser tells how far it is.
-    upload(control) {
+    async upload(control) {
       const file = control.files[0];
       const place = document.getElementById(control.dataset.upload);
       if (!file || !place) return;
-      const bar = place.querySelector("progress");
-      const says = place.querySelector("[role=status]");
-      place.hidden = false;
-      bar.removeAttribute("value");
-      const request = new XMLHttpRequest();
-      request.open("POST", "/files/archive");
-      request.setRequestHeader("content-type", "application/octet-stream");
-      request.setRequestHeader("x-form-token", document.documentElement.dataset.form);
-      request.upload.onprogress = (seen) => {
-        if (!seen.lengthComputable) return;
-        bar.max = seen.total;
-        bar.value = seen.loaded;
-        says.textContent = `${file.name} · ${Math.floor((100 * seen.loaded) / seen.total)} %`;
-      };
-      request.onloadend = () => {
-        let answer = {};
-        try {
-          answer = JSON.parse(request.responseText);
-        } catch {
-          answer = { detail: request.status ? request.statusText : place.dataset.lost };
-        }
-        this.act({ do: "uploaded", args: { name: file.name, status: request.status, ...answer } });
-      };
-      says.textContent = file.name;
-      request.send(file);
+      const answer = await send(file, place);
+      this.act({ do: "uploaded", args: { name: file.name, ...answer } });
     },
   },
 };

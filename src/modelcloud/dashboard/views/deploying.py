@@ -20,13 +20,12 @@ from modelcloud.control.deployments.deployment_states import Status, Wanted
 from modelcloud.control.deployments.deployments import DeploymentRecord
 from modelcloud.dashboard import addresses
 from modelcloud.dashboard.markup import element
-from modelcloud.dashboard.parts.deploy_form import deploy_fields, strategies, strategy_from
-from modelcloud.dashboard.parts.forms import Field, Form
+from modelcloud.dashboard.parts.deploy_form import deploy_fields, dispatch_from
+from modelcloud.dashboard.parts.forms import OPTION, Field, Form
 from modelcloud.dashboard.parts.signature import fields_of, values_of
+from modelcloud.dashboard.parts.strategy_fields import strategies, strategy_from
 from modelcloud.dashboard.view import Act, View
 from modelcloud.errors import InvalidInput
-
-_OPTION = "option."
 
 
 class Deploying(View):
@@ -53,7 +52,7 @@ class Deploying(View):
         if act.get("name") == "mode":  # all else is that of what is replaced
             kept = ("version", "mode")
             await self._deploy_form({name: act.fields.get(name) for name in kept})
-        elif act.get("name") in {"version", "strategy"}:
+        elif act.get("name") in {"version", "strategy", "dispatch"}:
             await self._deploy_form(act.fields)
 
     async def _deploy_form(self, given: Any) -> None:
@@ -75,7 +74,7 @@ class Deploying(View):
         mode = str(given.get("mode") or "new")
         replaced = next((one for one in serving if str(one.version) == mode), None)
         options = {**version.options, **(replaced.options if replaced else {})}
-        self._options = fields_of(t, version.signature.get("options", []), options, prefix=_OPTION)
+        self._options = fields_of(t, version.signature.get("options", []), options, prefix=OPTION)
         fields = [
             *deploy_fields(t, {**given, "version": wanted}, enabled, types, serving, replaced),
             *self._options,
@@ -97,13 +96,14 @@ class Deploying(View):
         mode = values.pop("mode")
         strategy = values.pop("strategy", None)
         spec = strategy_from(strategy, values)
-        options = values_of(self._options, values, _OPTION)
+        options = values_of(self._options, values, OPTION)
         body = DeployBody(
             version=int(values.pop("version")),
             mode="new" if mode == "new" else "replace",
             replaces=None if mode == "new" else int(mode),
             options=options,
             strategy=spec,
+            dispatch=dispatch_from(values),
             **{name: value for name, value in values.items() if name in DeployBody.model_fields},
         )
         await self._begun(await self.asks.call(deployments.deploy, service=self.name, body=body))
@@ -118,7 +118,7 @@ class Deploying(View):
             t,
             version.signature.get("options", []),
             {**version.options, **one.options},
-            prefix=_OPTION,
+            prefix=OPTION,
         )
         strategy = Field(
             name="strategy",
@@ -149,7 +149,7 @@ class Deploying(View):
         assert self.form is not None
         values = self.form.values(act.fields)
         body = UpdateBody(
-            options=values_of(self._options, values, _OPTION), strategy=values.get("strategy")
+            options=values_of(self._options, values, OPTION), strategy=values.get("strategy")
         )
         accepted = await self.asks.call(
             deployments.update, service=self.name, version=act.number("version"), body=body

@@ -9,6 +9,8 @@ import asyncio
 import json
 from typing import Any
 
+from pydantic import ValidationError
+
 from modelcloud.control.access.permissions import Action
 from modelcloud.control.api import groups, versions
 from modelcloud.control.common.paging import MAX_LIMIT, Page
@@ -27,9 +29,14 @@ from modelcloud.dashboard.parts.basic import (
     number,
     panel,
 )
-from modelcloud.dashboard.parts.forms import Field, Form, control
-from modelcloud.dashboard.parts.register_form import more_fields, version_fields
-from modelcloud.dashboard.parts.signature import commands_list, options_table
+from modelcloud.dashboard.parts.forms import OPTION, Field, Form, control
+from modelcloud.dashboard.parts.register_form import (
+    changed_options,
+    more_fields,
+    option_fields,
+    version_fields,
+)
+from modelcloud.dashboard.parts.signature import commands_list, options_table, values_of
 from modelcloud.dashboard.rights import Rights
 from modelcloud.dashboard.view import Act, View, problems_of
 from modelcloud.errors import InvalidInput, ModelcloudError
@@ -46,6 +53,7 @@ class Register(View):
     upload_name = ""
     upload_wrong = ""
     checked: Preview | None = None
+    declared: list[dict[str, Any]] | None = None
     under_way = ""
     _task: asyncio.Task[None] | None = None
 
@@ -65,6 +73,7 @@ class Register(View):
         self.roots = self.asks.state.config.roots
         if not hasattr(self, "errors"):
             self.errors: dict[str, str] = {}
+            self.typed: dict[str, Any] = {}
             self.given: dict[str, Any] = {
                 "service": self.query.get("service", ""),
                 "group": self.query.get("group", ""),
@@ -100,13 +109,23 @@ class Register(View):
         existing = self.query.get("service", "")
         return version_fields(self.t, self.given, self.groups, own, existing, roots)
 
+    def _parts(self) -> list[tuple[str, list[Field]]]:
+        options = option_fields(self.t, self.declared, self.typed)
+        more = more_fields(self.t)
+        if self.declared:
+            return [(self.t("Setup options"), options), (self.t("More"), more)]
+        return [(self.t("More"), [*options, *more])]
+
+    def _more(self) -> list[Field]:
+        return [field for _, fields in self._parts() for field in fields]
+
+    def _names(self) -> list[str]:
+        return [one.name for one in [*self._fields(), *self._more()]]
+
     def _form(self) -> Markup:
         t = self.t
-        loose = [
-            text
-            for name, text in self.errors.items()
-            if name not in {one.name for one in [*self._fields(), *more_fields(self.t)]}
-        ]
+        known = self._names()
+        loose = [text for name, text in self.errors.items() if name not in known]
         sources = [(_UPLOAD, t("Upload an archive"))]
         if self.roots:
             sources.append((_PATH, t("A folder on the server")))
@@ -139,13 +158,16 @@ class Register(View):
                     class_="fields",
                 ),
             ),
-            panel(
-                t("More"),
-                element(
-                    "div",
-                    *(control(one, self.errors.get(one.name, "")) for one in more_fields(self.t)),
-                    class_="fields",
-                ),
+            *(
+                panel(
+                    title,
+                    element(
+                        "div",
+                        *(control(one, self.errors.get(one.name, "")) for one in fields),
+                        class_="fields",
+                    ),
+                )
+                for title, fields in self._parts()
             ),
             element(
                 "div",
@@ -247,12 +269,17 @@ class Register(View):
         )
 
     def _body(self, fields: Any) -> tuple[str, RegisterBody]:
-        form = Form("submit", "", "", [*self._fields(), *more_fields(self.t)])
+        form = Form("submit", "", "", [*self._fields(), *self._more()])
         values = form.values(fields)
         service = values.pop("service")
-        for name in ("options", "metrics"):
+        for name in ("options", "metrics", "curves"):
             if name in values and not isinstance(values[name], dict):
                 raise InvalidInput(name, json.dumps(values[name])[:40], "an object")
+        if self.declared is not None:
+            declared = option_fields(self.t, self.declared, {})
+            given = values_of(declared, values, OPTION)
+            values = {name: value for name, value in values.items() if not name.startswith(OPTION)}
+            values["options"] = changed_options(self.declared, given)
         if self.source == _UPLOAD:
             if not self.uploaded:
                 raise InvalidInput("upload", "nothing", self.t("an archive"))
@@ -268,8 +295,8 @@ class Register(View):
         self.checked = None
         try:
             service, body = self._body(act.fields)
-        except ModelcloudError as error:
-            self.errors = problems_of(error)
+        except (ModelcloudError, ValidationError) as error:
+            self._show_wrong(error)
             return
         keeps = act.fields.get("then") == "register"
         self.under_way = self.t("Unpacking the files and importing the code …")
@@ -293,25 +320,39 @@ class Register(View):
                 return
             registration = self.asks.state.part(Registration)
             self.checked = await registration.preview(await self.asks.actor(), service, body)
-        except ModelcloudError as error:
-            self.errors = problems_of(error)
-            if "name" in self.errors:  # as the operation calls the service's name
-                self.errors["service"] = self.errors.pop("name")
+            self.declared = self.checked.signature.get("options", [])
+            self.typed = body.options
+        except (ModelcloudError, ValidationError) as error:
+            self._show_wrong(error)
         finally:
             self.under_way = ""
             if self.tab.shows(self):
                 self.tab.show()
 
+    def _show_wrong(self, error: ModelcloudError | ValidationError) -> None:
+        self.errors = problems_of(error, self._names())
+        if "name" in self.errors:  # as the operation calls the service's name
+            self.errors["service"] = self.errors.pop("name")
+
     async def do_draft(self, act: Act) -> None:
         """What is being typed stays when the form is drawn anew."""
+        files = ("path", "main")
+        if [act.fields.get(name) for name in files] != [self.given.get(name) for name in files]:
+            self._forget_options()
         self.given = dict(act.fields)
+
+    def _forget_options(self) -> None:
+        """Other files may declare others."""
+        self.declared, self.checked = None, None
 
     async def do_source(self, act: Act) -> None:
         """An upload, or a path."""
+        self._forget_options()
         self.source = _PATH if act.get("to") == _PATH else _UPLOAD
 
     async def do_uploaded(self, act: Act) -> None:
         """The browser has sent an archive."""
+        self._forget_options()
         upload = act.get("upload")
         self.uploaded, self.upload_name, self.upload_wrong = upload, act.get("name")[:200], ""
         if act.get("status") != "201" or not upload:

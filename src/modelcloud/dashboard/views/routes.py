@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote
 
 from modelcloud.dashboard.views.audit import Audit
+from modelcloud.dashboard.views.ending import Ending
 from modelcloud.dashboard.views.groups import Group, Groups
 from modelcloud.dashboard.views.history import ServiceHistory
 from modelcloud.dashboard.views.instance_types import InstanceTypes
 from modelcloud.dashboard.views.logs import Logs
 from modelcloud.dashboard.views.measures import Measures
+from modelcloud.dashboard.views.monitor import MonitorPage
+from modelcloud.dashboard.views.monitor_form import EditMonitor, NewMonitor
+from modelcloud.dashboard.views.monitors import Monitors, ServiceMonitors
 from modelcloud.dashboard.views.node import Node
 from modelcloud.dashboard.views.overview import Overview
 from modelcloud.dashboard.views.register import Register
@@ -27,6 +31,7 @@ from modelcloud.dashboard.views.traffic import Traffic
 from modelcloud.dashboard.views.trying import TryIt
 from modelcloud.dashboard.views.users import Users
 from modelcloud.dashboard.views.version import VersionPage
+from modelcloud.dashboard.views.workspace import WorkspacePage
 from modelcloud.errors import NotFound
 
 if TYPE_CHECKING:
@@ -44,9 +49,16 @@ ROUTES: dict[str, type[View]] = {
     "/services/{service}/traffic": Traffic,
     "/services/{service}/logs": Logs,
     "/services/{service}/metrics": Measures,
+    "/services/{service}/monitors": ServiceMonitors,
+    "/services/{service}/new-monitor": NewMonitor,
+    "/services/{service}/monitors/{monitor}": MonitorPage,
+    "/services/{service}/monitors/{monitor}/edit": EditMonitor,
     "/services/{service}/edit": Settings,
+    "/services/{service}/delete": Ending,
     "/services/{service}/versions/{version}": VersionPage,
     "/rollouts/{rollout}": RolloutPage,
+    "/monitors": Monitors,
+    "/workspace": WorkspacePage,
     "/groups": Groups,
     "/groups/{group}": Group,
     "/tokens": Tokens,

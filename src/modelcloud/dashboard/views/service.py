@@ -107,7 +107,9 @@ class ServicePage(Deploying, View):
             ("traffic", t("Traffic")),
             ("logs", t("Logs")),
             ("metrics", t("Metrics")),
+            ("monitors", t("Monitors")),
             ("edit", t("Edit")),
+            ("delete", t("Delete")),
         ]
         return tabs(
             t("Parts of {name}", name=self.name),

@@ -1,57 +1,31 @@
-"""What may be changed of a service, and its end."""
+"""What may be changed of a service."""
 
 from __future__ import annotations
 
 from modelcloud.control.access.permissions import Action
 from modelcloud.control.api import services
 from modelcloud.control.services.version_forms import ServiceChanges
-from modelcloud.dashboard.markup import Child, Markup, element
+from modelcloud.dashboard.markup import Markup, element
 from modelcloud.dashboard.parts.basic import button, empty, panel
 from modelcloud.dashboard.parts.forms import Field, Form, control
 from modelcloud.dashboard.view import Act
 from modelcloud.dashboard.views.service import ServicePage
-from modelcloud.errors import InvalidInput
 
 
 class Settings(ServicePage):
-    """Description, port, and deleting it."""
+    """Description and port."""
 
     tab_name = "edit"
 
     def draw_part(self) -> Markup:
         """This part."""
         t = self.t
-        parts: list[Child] = []
-        if self.rights.may(Action.EDIT_SERVICE):
-            parts.append(panel(t("Edit"), self._form()))
-        owners = {self.service.created_by, *(one.deployed_by for one in self.deployments)}
-        if self.rights.may(Action.DELETE, owners):
-            parts.append(
-                panel(
-                    t("Delete"),
-                    element(
-                        "p",
-                        t("All versions and deployments of it go with it. This cannot be undone."),
-                        class_="note",
-                    ),
-                    element(
-                        "div",
-                        button(
-                            t("Delete {name}", name=self.name),
-                            "drop",
-                            symbol="trash",
-                            kind="danger",
-                        ),
-                        class_="form-end",
-                    ),
-                )
-            )
-        if not parts:
+        if not self.rights.may(Action.EDIT_SERVICE):
             return empty(
                 t("Nothing to change here"),
                 t("Your level in group {group} lets you read.", group=self.service.group),
             )
-        return element("div", *parts, class_="stack")
+        return panel(t("Edit"), self._form())
 
     def _form(self) -> Markup:
         t, service = self.t, self.service
@@ -98,35 +72,3 @@ class Settings(ServicePage):
             services.edit_service, on=act.number("revision"), service=self.name, body=body
         )
         self.done(self.t("Saved"))
-
-    async def do_drop(self, _: Act) -> None:
-        """Ask for its name first."""
-        t = self.t
-        self.open(
-            Form(
-                "drop_now",
-                t("Delete {name}?", name=self.name),
-                t("Delete"),
-                [
-                    Field(
-                        name="name",
-                        label=t("Type the name of the service"),
-                        placeholder=self.name,
-                        wide=True,
-                        focus=True,
-                    )
-                ],
-                danger=True,
-                above=element(
-                    "p", t("All versions and deployments of it go with it. This cannot be undone.")
-                ),
-            )
-        )
-
-    async def do_drop_now(self, act: Act) -> None:
-        """Delete it."""
-        if str(act.fields.get("name", "")).strip() != self.name:
-            raise InvalidInput("name", "another name", self.name)
-        await self.asks.call(services.delete_service, service=self.name)
-        self.done(self.t("{name} deleted", name=self.name))
-        await self.tab.go("/services")

@@ -10,15 +10,16 @@ from urllib.parse import quote
 from modelcloud.control.access.permissions import Action
 from modelcloud.control.api import versions
 from modelcloud.control.deployments.deployment_states import Status
+from modelcloud.control.services.registration import Registration
 from modelcloud.dashboard import trying
 from modelcloud.dashboard.markup import Child, Markup, element, image
 from modelcloud.dashboard.parts.basic import alert, button, chip, code, empty, panel
-from modelcloud.dashboard.parts.forms import Field, Form, control
+from modelcloud.dashboard.parts.forms import LARGE, SENT, Field, Form, control
 from modelcloud.dashboard.parts.signature import command_of, fields_of, values_of
-from modelcloud.dashboard.trying import Answer
+from modelcloud.dashboard.trying import Answer, Sent
 from modelcloud.dashboard.view import Act
 from modelcloud.dashboard.views.service import ServicePage
-from modelcloud.errors import InvalidInput
+from modelcloud.errors import InvalidInput, NotFound
 
 _IN = "in."
 
@@ -33,11 +34,12 @@ class TryIt(ServicePage):
     answer: Answer | None = None
     wrong: dict[str, str]
     body: Any = None
+    sent: dict[str, tuple[str, str]]
 
     async def read_part(self) -> None:
         """The version that the form is made from."""
         if not hasattr(self, "wrong"):
-            self.wrong = {}
+            self.wrong, self.sent = {}, {}
         online = [one for one in self.deployments if one.status is Status.SERVING]
         self.targets = {"": self.t("By weight")}
         for one in online:
@@ -194,6 +196,14 @@ class TryIt(ServicePage):
     def _body_of(self, fields: Any) -> Any:
         form = Form("ask", "", "", self._fields())
         values = form.values(fields)
+        self.sent = {}
+        for one in form.fields:
+            text = str(values.get(one.name, "")) if one.kind == "file" else ""
+            if text.startswith((SENT, LARGE)):
+                what, name, media_type = text.split(":", 2)
+                if what == SENT.rstrip(":"):
+                    self.sent[one.name.removeprefix(_IN)] = (name, media_type)
+                values[one.name] = f"data:{media_type};base64,…"
         return values["body"] if "body" in values else values_of(form.fields, values, _IN)
 
     async def do_draft(self, act: Act) -> None:
@@ -206,16 +216,30 @@ class TryIt(ServicePage):
 
     async def do_ask(self, act: Act) -> None:
         """Ask."""
+        uploads = self.asks.state.part(Registration).uploads
+        actor = await self.asks.actor()
         await self.do_draft(act)
-        if self.wrong:
-            return
-        self.answer = await trying.ask(
-            self.asks,
-            self._url,
-            self.body,
-            group=self.service.group,
-            public=self.group.public_predictions,
-        )
+        try:
+            if self.wrong:
+                return
+            self.answer = await trying.ask(
+                self.asks,
+                self._url,
+                self.body,
+                {
+                    name: Sent(uploads.path(actor, upload), media_type)
+                    for name, (upload, media_type) in self.sent.items()
+                },
+                group=self.service.group,
+                public=self.group.public_predictions,
+            )
+        except InvalidInput as error:
+            self.wrong = {f"{_IN}{error.fields.get('field', '')}": error.message}
+        finally:
+            for upload, _ in self.sent.values():
+                with contextlib.suppress(NotFound):
+                    uploads.drop(actor, upload)
+            self.sent = {}
 
     async def do_raw(self, _: Act) -> None:
         """The form, or JSON."""

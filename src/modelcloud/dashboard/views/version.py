@@ -89,8 +89,6 @@ class VersionPage(ServicePage):
             )
         if self.rights.may(Action.EDIT_VERSION):
             actions.append(button(t("Edit"), "edit_version", symbol="edit"))
-        if self.rights.may(Action.DELETE, {version.created_by}):
-            actions.append(button(t("Delete"), "drop_version", symbol="trash"))
         crumbs = [(t("Services"), "/services"), (self.name, addresses.service(self.name))]
         state = badge(t, version.status.value) if version.enabled else chip(t("disabled"))
         return heading(self.title, state, *actions, note=version.description, crumbs=crumbs)
@@ -118,6 +116,28 @@ class VersionPage(ServicePage):
                 class_="bar section",
             ),
             measure_panels(t, self.history),
+            self._end(),
+        )
+
+    def _end(self) -> Child:
+        t = self.t
+        if not self.rights.may(Action.DELETE, {self.version.created_by}):
+            return None
+        text = t("Its files go with the last version that has them. This cannot be undone.")
+        return panel(
+            t("Delete this version"),
+            element("p", text, class_="note"),
+            element(
+                "div",
+                button(
+                    t("Delete {name}", name=self.title),
+                    "drop_version",
+                    symbol="trash",
+                    kind="danger",
+                ),
+                class_="form-end",
+            ),
+            class_="danger-zone",
         )
 
     def _training(self) -> Child:

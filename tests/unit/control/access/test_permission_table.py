@@ -18,6 +18,7 @@ from modelcloud.control.reconcile.reconcilers import Reconcilers
 from modelcloud.control.services.registration import Registration
 from modelcloud.control.state import PlatformState
 from modelcloud.control.web.gate import PUBLIC_PAGES
+from modelcloud.control.workspaces.workspaces import Workspaces
 from modelcloud.engines.fake import FakeEngine
 from modelcloud.node.orders import Counters
 from modelcloud.store.store import Store
@@ -125,6 +126,7 @@ TABLE: dict[str, tuple[Any, str]] = {
     "POST /api/v1/services/{service}/deployments/{version}/update": ({"options": {}}, MODIFY),
     "POST /api/v1/services/{service}/deployments/{version}/rollback": (None, MODIFY),
     "POST /api/v1/services/{service}/deployments/{version}/scale": ({"replicas": 2}, MODIFY),
+    "GET /api/v1/monitors": (None, ANYBODY),
     "GET /api/v1/services/{service}/monitors": (None, READ),
     "POST /api/v1/services/{service}/monitors": (MONITOR, MODIFY),
     "POST /api/v1/services/{service}/monitors/test": (MONITOR, MODIFY),
@@ -141,6 +143,14 @@ TABLE: dict[str, tuple[Any, str]] = {
     "GET /api/v1/rollouts": (None, ANYBODY),
     "GET /api/v1/rollouts/{rollout}": (None, READ),
     "GET /api/v1/rollouts/{rollout}/events": (None, READ),
+    "GET /api/v1/workspaces": (None, ANYBODY),
+    "POST /api/v1/workspaces/{group}": (None, MODIFY),
+    # None runs: not found by those who may.
+    "POST /api/v1/workspaces/{group}/open": (None, "401 404 404 403 404 404 404 404"),
+    "DELETE /api/v1/workspaces/{group}": (None, "401 404 404 403 404 404 404 404"),
+    "DELETE /api/v1/workspaces/{group}?user=modify": (
+        None, "401 404 404 403 404 404 404 404"),
+    "GET /api/v1/workspaces/{group}/folders": (None, MODIFY),
     "GET /metrics": (None, ADMIN),
     "GET /api/v1/node": (None, NOT_BY_PREDICT),
     "GET /api/v1/audit": (None, ADMIN),
@@ -304,6 +314,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         registration,
         MetricsKeeper(store, engine.counters),
         Monitoring(state, registration, reconcilers),
+        Workspaces(state),
     )
     with ControlRig(store, engine=engine, config=config, parts=parts) as rig:
         found = World(rig)

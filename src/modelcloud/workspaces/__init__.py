@@ -1,0 +1,1 @@
+"""A JupyterLab as a process of its own: kept, confined, and gone with whoever started it."""
