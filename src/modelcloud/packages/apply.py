@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from modelcloud.errors import DeadlineExceeded, ModelcloudError, NotFound, UpdateFailed
+from modelcloud.errors import Conflict, DeadlineExceeded, ModelcloudError, NotFound, UpdateFailed
 from modelcloud.packages import conf as confs
 from modelcloud.packages import plan, sources
 from modelcloud.packages.conf import Conf
@@ -118,9 +118,8 @@ def planned(platform: Platform, asked: Asked, group: str | None, *, adopt: bool)
 
 def settle(platform: Platform, asked: Asked, display: Display) -> None:
     """Wait for rollouts that are under way: what comes of them is what there is to change."""
-    names = {section.name for section in asked.conf.sections}
     for record in platform.services():
-        if record["source"] != asked.source and record["name"] not in names:
+        if record["source"] != asked.source:
             continue
         for deployment in platform.deployments(record["name"]):
             rollout = deployment["rollout"]
@@ -245,8 +244,9 @@ def _carry_out(
     assert settings is not None
     if change.make_type:
         resources = msgspec.to_builtins(change.resources)
-        platform.create_instance_type(settings.instance_type, **resources)
-        display.said(f"instance type {settings.instance_type} made")
+        with contextlib.suppress(Conflict):  # a section before this one has made it
+            platform.create_instance_type(settings.instance_type, **resources)
+            display.said(f"instance type {settings.instance_type} made")
     _address(platform, change, group)
     version = change.replaces
     if change.roll in {Roll.NEW, Roll.REPLACE}:

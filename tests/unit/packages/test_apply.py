@@ -149,6 +149,18 @@ def test_replicas_alone_begin_no_rollout(admin: Platform, root: Path) -> None:
     assert begun(admin) == before
 
 
+def test_an_instance_type_is_made_once_for_all_sections_that_ask_for_its_numbers(
+    admin: Platform, root: Path
+) -> None:
+    text = (root / "conf.ini").read_text()
+    (root / "conf.ini").write_text(text.replace("gpu_cost = 0", "cpu = 0.5\nmemory = 64M"))
+    assert kinds(applied(admin, root)) == {"Faces": Kind.ADD, "Plates": Kind.ADD}
+    made = admin.deployment("Plates", 1)
+    assert (made["cpu"], made["memory"], made["gpu"]) == (0.5, 64 << 20, 0.0)
+    assert admin.deployment("Faces", 1)["instance_type"] == made["instance_type"]
+    assert kinds(applied(admin, root)) == {"Faces": Kind.KEEP, "Plates": Kind.KEEP}
+
+
 def test_user_config_is_the_option_that_reconfigure_gets_and_can_be_taken_back(
     admin: Platform, root: Path
 ) -> None:
