@@ -128,6 +128,10 @@ class Dispatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     key: str = ""
 
 
+#: The engine whose workers are processes of the node. A `GenerationSpec` calls it "".
+LOCAL = "local"
+
+
 class GenerationSpec(msgspec.Struct, frozen=True, kw_only=True):
     """All that a worker needs to become one replica of a generation.
 

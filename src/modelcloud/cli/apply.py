@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from modelcloud.cli import session, show
+from modelcloud.cli import parse, session, show
 from modelcloud.errors import ModelcloudError, UsageError
 
 if TYPE_CHECKING:
@@ -44,6 +44,10 @@ def apply(
         bool,
         typer.Option("--watch", metavar="", help="Go on, and apply it whenever a file changes."),
     ] = False,
+    engine: Annotated[
+        str | None,
+        typer.Option(metavar="local|ray", parser=parse.engine, help="Of sections that name none."),
+    ] = None,
     adopt: Annotated[
         bool,
         typer.Option("--adopt", metavar="", help="Keep services of these names that are there."),
@@ -56,7 +60,7 @@ def apply(
         raise typer.BadParameter("--watch goes with neither --dry-run nor --json")
 
     def once() -> bool:
-        return _once(conf, url, group, dry_run=dry_run, adopt=adopt, as_json=as_json)
+        return _once(conf, url, group, engine or "", dry_run=dry_run, adopt=adopt, as_json=as_json)
 
     if not watch:
         if not once():
@@ -69,7 +73,14 @@ def apply(
 
 
 def _once(
-    path: Path, url: str | None, group: str | None, *, dry_run: bool, adopt: bool, as_json: bool
+    path: Path,
+    url: str | None,
+    group: str | None,
+    engine: str,
+    *,
+    dry_run: bool,
+    adopt: bool,
+    as_json: bool,
 ) -> bool:
     """Apply it; whether all of it is so now.
 
@@ -82,7 +93,7 @@ def _once(
 
     display = _Display(show.console(stderr=as_json))
     try:
-        asked = applying.read(path, read_text(path))
+        asked = applying.read(path, read_text(path), engine)
         with _connected(url, asked) as platform:
             display.platform = platform
             if not dry_run and not asked.problems:

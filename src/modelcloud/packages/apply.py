@@ -82,9 +82,12 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     problems: tuple[Problem, ...] = ()
 
 
-def read(path: Path, text: str) -> Asked:
-    """What a `conf.ini` asks for, with the files that it names."""
-    conf, problems = confs.parse(text, str(path))
+def read(path: Path, text: str, engine: str = "") -> Asked:
+    """What a `conf.ini` asks for, with the files that it names.
+
+    `engine`: of the sections for which it names none.
+    """
+    conf, problems = confs.parse(text, str(path), engine)
     files, missing = sources.read(conf, path.resolve().parent)
     return Asked(
         conf=conf,
@@ -155,7 +158,7 @@ def gather(platform: Platform, source: str, names: set[str]) -> Facts:
         port=node["port"],
         cores=node["capacity"]["cpu"],
         gpus=node["capacity"]["gpu"],
-        engines=tuple(node.get("engines", ("local",))),
+        engines=tuple(node["engines"]),
         may_make_types=me["is_admin"],
     )
 

@@ -29,7 +29,7 @@ class Key(NamedTuple):
 SERVER_KEYS: Mapping[str, Key] = {
     "port": Key(values.port, 0),
     "name": Key(values.word, ""),
-    "engine": Key(values.engine, "local"),
+    "engine": Key(values.engine, ""),
 }
 KEYS: Mapping[str, Key] = {
     "backend": Key(values.identifier, needed=True),
@@ -47,7 +47,7 @@ KEYS: Mapping[str, Key] = {
     "threads": Key(values.threads, 1),
     "strategy": Key(values.strategy, "blue_green"),
     "keep_warm_s": Key(values.seconds, 60.0),
-    "engine": Key(values.engine),
+    "engine": Key(values.engine, ""),
 }
 #: Keys that together name the resources of a replica.
 _RESOURCES = ("cpu", "memory", "gpu_cost")
@@ -106,7 +106,7 @@ class Conf(msgspec.Struct, frozen=True, kw_only=True):
     sections: tuple[Section, ...]
 
 
-def parse(text: str, file: str) -> tuple[Conf, list[Problem]]:
+def parse(text: str, file: str, engine: str = "") -> tuple[Conf, list[Problem]]:
     """What a text asks for, and all that is wrong with it.
 
     With problems, it is what can be looked at further: a section without what it needs is left out,
@@ -115,6 +115,7 @@ def parse(text: str, file: str) -> tuple[Conf, list[Problem]]:
     Args:
         text: of the file.
         file: its name, for the problems.
+        engine: of sections for which it names none; "": the platform's own choice.
     """
     blocks, problems = ini.read(text, file)
     server = next((block for block in blocks if block.name == SERVER), Block(SERVER, 0, {}))
@@ -131,7 +132,7 @@ def parse(text: str, file: str) -> tuple[Conf, list[Problem]]:
             continue
         found = _values(block, KEYS, file, problems)
         if all(found[key] for key, of in KEYS.items() if of.needed):
-            found["engine"] = found["engine"] or given["engine"]
+            found["engine"] = found["engine"] or given["engine"] or engine
             lines = {key: entry.line for key, entry in block.entries.items()}
             sections.append(Section(name=name, line=block.line, lines=lines, **found))
     problems += _clashes(sections, file)

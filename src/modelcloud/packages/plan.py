@@ -14,7 +14,7 @@ import msgspec
 from modelcloud.packages.conf import Conf, Section
 from modelcloud.packages.ini import Problem
 from modelcloud.serve.setup_body import read_strategy
-from modelcloud.types import Resources, StrategySpec
+from modelcloud.types import LOCAL, Resources, StrategySpec
 
 #: The instance type where nothing is said of resources; every platform begins with it.
 SMALL = "small"
@@ -40,6 +40,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     keep_warm_s: float
     strategy: dict[str, Any]
     options: dict[str, Any]
+    engine: str
 
 
 class Deployed(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +73,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         types: the instance types, by name.
         port: its own data-plane port.
         cores, gpus: of its node.
+        engines: where workers may run; the first one is where they do unless told.
         may_make_types: whether one may make instance types.
     """
 
@@ -162,7 +164,9 @@ def problems(
 def _of_section(
     section: Section, conf: Conf, facts: Facts, source: str, group: str | None, *, adopt: bool
 ) -> Iterator[tuple[str, str]]:
-    if section.replicas > facts.cores:
+    engine = section.engine or facts.engines[0]
+    local = engine == LOCAL  # what a cluster has, it knows itself
+    if local and section.replicas > facts.cores:
         yield (
             "replicas",
             (
@@ -171,7 +175,7 @@ def _of_section(
             ),
         )
     asked = section.gpu_cost * section.replicas
-    if asked > facts.gpus:
+    if local and asked > facts.gpus:
         yield (
             "gpu_cost",
             (
@@ -179,11 +183,11 @@ def _of_section(
                 f"the platform's node has {facts.gpus:g} GPUs; accepted: 0, or what is there"
             ),
         )
-    if section.engine not in facts.engines:
+    if engine not in facts.engines:
         yield (
             "engine",
             (
-                f"engine is {section.engine}, which this platform was not started with; accepted: "
+                f"engine is {engine}, which this platform was not started with; accepted: "
                 + ", ".join(facts.engines)
             ),
         )
@@ -279,6 +283,7 @@ def _change(section: Section, code: Code, conf: Conf, facts: Facts, source: str)
         keep_warm_s=section.keep_warm_s,
         strategy=_as_told(read_strategy(section.strategy)),
         options={} if section.user_config is None else {CONFIG: section.user_config},
+        engine=section.engine or facts.engines[0],
     )
     common: dict[str, Any] = {
         "name": section.name,

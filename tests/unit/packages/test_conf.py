@@ -62,7 +62,7 @@ def test_what_is_left_out_or_left_empty_is_as_documented() -> None:
         (), 1, 0.0, "GET",
     )  # fmt: skip
     assert (section.python, section.requirements, section.user_config) == ("", None, None)
-    assert (section.strategy, section.keep_warm_s, section.engine) == ("blue_green", 60.0, "local")
+    assert (section.strategy, section.keep_warm_s, section.engine) == ("blue_green", 60.0, "")
     assert section.route == "a/b"
 
 

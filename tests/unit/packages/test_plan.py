@@ -44,6 +44,7 @@ def settings(**changed: Any) -> Settings:
             keep_warm_s=60.0,
             strategy=BLUE_GREEN,
             options={},
+            engine="local",
         ),
         **changed,
     )
@@ -216,6 +217,21 @@ def test_more_devices_than_there_are_are_refused_with_their_sum() -> None:
 def test_an_engine_that_the_platform_has_is_taken() -> None:
     there = facts(engines=("local", "ray"))
     assert plan.problems(conf(engine="ray"), there, SOURCE, None, adopt=False) == []
+
+
+def test_a_section_that_names_no_engine_runs_where_the_platform_runs_workers() -> None:
+    there = facts(running(), engines=("ray", "local"))
+    found = change(conf(), there)
+    assert (found.roll, found.words) == (Roll.REPLACE, ("engine local → ray",))
+    assert found.settings is not None
+    assert found.settings.engine == "ray"
+    assert change(conf(engine="local"), there).kind is Kind.KEEP
+
+
+def test_the_cores_of_the_node_are_no_limit_to_a_cluster() -> None:
+    there = facts(engines=("ray", "local"))
+    assert plan.problems(conf(replicas=5), there, SOURCE, None, adopt=False) == []
+    assert "more than the 4 cores" in refused(conf(replicas=5, engine="local"), there)
 
 
 def test_a_service_that_is_not_of_this_file_is_refused_unless_it_is_adopted() -> None:

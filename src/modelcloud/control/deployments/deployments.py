@@ -22,7 +22,7 @@ from modelcloud.control.deployments.rollouts import GenerationRecord, RolloutRec
 from modelcloud.errors import NotFound
 from modelcloud.rollout.snapshot import DeploymentSnapshot
 from modelcloud.store.tables import Deployment, Group, Label, RolloutRow, Service
-from modelcloud.types import Observed, State
+from modelcloud.types import LOCAL, Observed, State
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -49,6 +49,8 @@ class DeploymentRecord(Record):
         status: the state in one of four words.
         cpu, memory, gpu: of one replica; memory in bytes.
         options: those given with the deployment, over the version's own.
+        engine: where the workers of the generation that serves are; those of the one that is coming
+            where none serves yet.
         answers: the versions at whose addresses it may be asked.
         current: the generation that serves.
         previous: the one before, where a rollback leads.
@@ -76,6 +78,7 @@ class DeploymentRecord(Record):
     strategy: dict[str, Any]
     keep_warm_s: float
     options: dict[str, Any]
+    engine: str
     answers: list[int]
     labels: list[str]
     weight: float
@@ -235,6 +238,7 @@ def record(
         strategy=row.strategy,
         keep_warm_s=row.keep_warm_s,
         options=row.options,
+        engine=_engine(row, rollout),
         answers=row.answers,
         labels=sorted(labels),
         weight=row.weight,
@@ -248,6 +252,11 @@ def record(
     )
 
 
+def _engine(row: Deployment, rollout: RolloutRow | None) -> str:
+    spec = row.facts.get("serving") or (rollout.target if rollout is not None else {})
+    return spec.get("engine") or LOCAL
+
+
 def live(
     stored: DeploymentRecord, facts: DeploymentSnapshot, observed: Observed, now: Shown
 ) -> DeploymentRecord:
@@ -258,6 +267,7 @@ def live(
             "state": now.state,
             "status": status_of(now.state),
             "reason": now.reason,
+            "engine": (facts.serving.engine or LOCAL) if facts.serving else stored.engine,
             "current": rollouts.generation(msgspec.to_builtins(facts.serving)),
             "previous": rollouts.generation(msgspec.to_builtins(facts.previous)),
             "degraded": observed.degraded,

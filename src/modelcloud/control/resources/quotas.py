@@ -19,6 +19,7 @@ from modelcloud.control.deployments.quota_sums import Amounts
 from modelcloud.errors import NotFound
 from modelcloud.node.orders import Standing
 from modelcloud.store.tables import Group
+from modelcloud.types import LOCAL
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -54,12 +55,14 @@ class NodeRecord(Record):
 
     Attributes:
         host, port: where it takes predictions.
+        engines: where workers may run; the first one is where they do unless told.
         in_use: by everything online, of all groups.
         groups: of the groups that who asks may read.
     """
 
     host: str
     port: int
+    engines: list[str]
     capacity: Capacity
     in_use: Uses
     groups: list[GroupUses]
@@ -80,6 +83,7 @@ def node(tx: Session, actor: Actor, standing: Standing) -> NodeRecord:
     return NodeRecord(
         host=standing.config.host,
         port=standing.port,
+        engines=[*dict.fromkeys((standing.config.engine, LOCAL))],
         capacity=Capacity(cpu=standing.cpus, memory=standing.memory, gpu=standing.gpus),
         in_use=_uses(sum(used.values(), Amounts())),
         groups=[
