@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import httpx
 
+from support.server import wait_for
 from support.up import Up
 
 DEADLINE_S = 180.0
@@ -132,6 +133,18 @@ class Folder:
         assert answer.status_code == 200, answer.text
         assert answer.json()["status"] == 1, answer.text
         found: dict[str, Any] = answer.json()["result"]
+        return found
+
+    def pids(self, route: str, count: int) -> set[int]:
+        """Ids of the worker processes at a route, once just so many have answered."""
+        found: set[int] = set()
+
+        def all_answered() -> bool:
+            found.update(self.ask(route)["pid"] for _ in range(10))
+            return len(found) >= count
+
+        wait_for(f"answers of {count} workers", all_answered)
+        assert len(found) == count
         return found
 
     def status(self, route: str) -> int:

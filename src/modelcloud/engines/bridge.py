@@ -57,9 +57,12 @@ BACKLOG = 64 * 1024 * 1024
 
 
 class AppState(msgspec.Struct, frozen=True):
-    """An application as the cluster has it; `failure` says why it cannot come up."""
+    """An application as the cluster has it; `failure` says why it cannot come up.
 
-    replicas: int
+    `replicas`: None while it is being made, and cannot be given others.
+    """
+
+    replicas: int | None
     failure: str = ""
 
 
@@ -210,7 +213,7 @@ class Bridge:
             self._unreachable(f"the cluster does not answer: {_words(error)}")
             return
         self._tell(ClusterState())
-        replicas = {app: state.replicas for app, state in self._found.items()}
+        replicas = {app: state.replicas or 0 for app, state in self._found.items()}
         wanted = {} if self._finishing else self._slots.wanted(replicas, monotonic())
         for app in (self._found.keys() - wanted.keys()) | (self._found.keys() & self._deaf):
             await self._asked(app, cluster.delete, app)
@@ -227,7 +230,7 @@ class Bridge:
                 for worker in self._slots.workers(app):
                     if not self._slots.replica_of(worker):
                         self._end(worker, f"could not be started: {state.failure}")
-            elif state.replicas != count:
+            elif state.replicas not in {None, count}:
                 await self._asked(app, cluster.scale, app, count)
 
     async def _asked(self, app: str, call: Callable[..., None], *arguments: Any) -> None:

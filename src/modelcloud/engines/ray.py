@@ -114,7 +114,7 @@ class RayCluster:
                 continue
             failed = app["status"] == "DEPLOY_FAILED"
             failure = deployment.get("message") or app["message"] if failed else ""
-            found[name] = AppState(deployment.get("target_num_replicas") or 0, failure)
+            found[name] = AppState(deployment.get("target_num_replicas"), failure)
         return found
 
     def run(self, app: str, spec: GenerationSpec, replicas: int, bridge: str, secret: str) -> None:
