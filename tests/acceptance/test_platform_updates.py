@@ -292,7 +292,8 @@ def test_a_rollback_to_what_is_warm_is_one_switch_and_starts_nothing(served: Ser
         steady(running)
     assert failures(running.samples) == []
     assert after(running.samples, switched) == {(1, 1)}
-    assert (ended["kind"], ended["to"]) == ("rollback", {"generation": 1, "version": 1})
+    assert ended["kind"] == "rollback"
+    assert ended["to"] == {"generation": 1, "version": 1, "revision": 0}
     assert served.pids(1) == workers, "it was started anew"
     known = {worker["pid"] for worker in served.deployment(1)["workers"]}
     assert known <= workers | newer
