@@ -166,6 +166,7 @@ class Register(View):
                         *(control(one, self.errors.get(one.name, "")) for one in fields),
                         class_="fields",
                     ),
+                    key=title,  # what was typed stays as another part comes before it
                 )
                 for title, fields in self._parts()
             ),
