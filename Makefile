@@ -10,8 +10,10 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 # Each kind of test keeps its own list of failures, for several run side by side.
 PYTEST = $(BIN)/python -m pytest -o cache_dir=.pytest_cache/$@
 # In CI, where tests share two processors, those that failed are run once more, without the others;
-# what fails twice has failed.
-AGAIN = $(if $(CI),|| { echo "Those that failed are run once more:"; $(PYTEST) --last-failed --last-failed-no-failures none; })
+# what fails twice has failed. Status 1 is "all were run, and some failed": a run that was cut short, or
+# could not collect all of its tests, counts for nothing.
+AGAIN = $(if $(CI),|| { [ $$? = 1 ] && echo "Those that failed are run once more:" && \
+	$(PYTEST) --last-failed --last-failed-no-failures none; })
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-fast test-slow test-sweep test-hdfs test-ray test-runtimes check format bench bench-platform growth build clean

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from modelcloud.dataplane.messages import MessageReader, encode
 from modelcloud.node.orders import Answering, CountersRequest, Standing, ToNode
 from modelcloud.node.processes import command
 from support.control import GIB
+from support.server import wait_for
 
 DEADLINE_S = 30.0
 PASSWORD = "correct horse battery"
@@ -149,10 +149,7 @@ def test_without_its_store_it_answers_503_and_goes_on_when_the_store_is_back(
             assert not database.exists(), "an empty store would be a lie"
             aside.rename(database)
             plane.wait_for(CountersRequest)  # its parts begin to work
-            deadline = time.monotonic() + DEADLINE_S
-            while client.get("/readyz").status_code != 200:
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
+            wait_for("readiness", lambda: client.get("/readyz").status_code == 200)
             assert client.post("/api/v1/session", json=body).status_code == 201
     finally:
         plane.close()

@@ -23,6 +23,7 @@ from support.node_children import (
     descriptors,
     gateways,
     serve_one,
+    until_descriptors,
 )
 
 
@@ -186,10 +187,7 @@ async def test_a_service_is_reached_at_its_own_port_as_long_as_it_wants_one() ->
         node.supervisor.route(with_port())
         await until_open(node, port, is_open=False)
         assert node.supervisor.refused_ports == {}
-        give_up = asyncio.get_running_loop().time() + support.PATIENCE_S
-        while descriptors() > before:  # of the connections that asked
-            assert asyncio.get_running_loop().time() < give_up, descriptors()
-            await asyncio.sleep(0.01)
+        await until_descriptors(before)
 
 
 @on_a_loop

@@ -38,6 +38,14 @@ def descriptors() -> int:
     return len(names("/proc/self/fd"))
 
 
+async def until_descriptors(count: int) -> None:
+    """Wait until just so many are open: a socket or a pipe is let go of after its end was seen."""
+    deadline = asyncio.get_running_loop().time() + support.PATIENCE_S
+    while (found := descriptors()) != count:
+        assert asyncio.get_running_loop().time() < deadline, f"{found} are open, not {count}"
+        await asyncio.sleep(0.01)
+
+
 #: Children of this process that other tests keep, such as a database server.
 OTHERS: set[int] = set()
 
