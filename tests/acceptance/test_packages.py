@@ -116,9 +116,32 @@ def test_a_watch_applies_each_change_and_keeps_the_last_good_one(folder: Folder)
                 wait_for("the new model", lambda: folder.ask("extract")["models"] == ["v1 again"])
             assert failures(running.samples) == []
             watching.send_signal(signal.SIGINT)
-            assert watching.wait(90) == 0  # what it was applying, it finishes
+            assert watching.wait(30) == 0
         finally:
             watching.kill()
+
+
+def test_an_interrupt_ends_a_watch_at_what_it_applies_and_begins_nothing_more(
+    folder: Folder, tmp_path: Path
+) -> None:
+    going = tmp_path / "go"
+    slow = TELLS.replace(
+        "        self.scale = 1\n",
+        f"        self.scale = 1\n        while not os.path.exists({str(going)!r}):\n"
+        "            __import__('time').sleep(0.1)\n",
+    )
+    for name in ("Faces", "Plates"):
+        (folder.root / "algopkg" / name / "backend.py").write_text(slow)
+    with folder.start("apply", "--watch") as watching:
+        try:
+            said(watching, "loading")
+            watching.send_signal(signal.SIGINT)
+            assert watching.wait(30) == 0
+        finally:
+            watching.kill()
+    assert [service["name"] for service in folder.up.admin.services()] == ["Faces"]
+    going.touch()
+    wait_for("what was begun", lambda: answers(folder, 1))
 
 
 def answers(folder: Folder, scaled: int) -> bool:

@@ -60,7 +60,7 @@ PURE = {
     "rollout.wishes",
     "packages.ini", "packages.values", "packages.conf", "packages.plan",
 }  # fmt: skip
-PURE_MAY_IMPORT = {"types", "errors", "serve.setup_body", *PURE}
+PURE_MAY_IMPORT = {"types", "errors", "dataplane.paths", "serve.setup_body", *PURE}
 
 #: What belongs to the edges of the program and never to the parts that carry predictions.
 EDGE_LIBRARIES = {

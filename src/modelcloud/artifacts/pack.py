@@ -45,7 +45,8 @@ def write_archive(archive: Path, files: Iterable[tuple[Path, str]]) -> None:
     with (
         archive.open("wb") as raw,
         gzip.GzipFile("", "wb", compresslevel=1, fileobj=raw, mtime=0) as out,
-        tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar,
+        # A second name of a file is a file too, not a hard link, which no archive may hold.
+        tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT, dereference=True) as tar,
     ):
         for file, name in files:
             tar.add(file, name, recursive=False, filter=_plain)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -66,10 +67,8 @@ def apply(
         if not once():
             raise typer.Exit(1)
         return
-    import asyncio
-
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_watch(conf, once))
+    with contextlib.suppress(KeyboardInterrupt):  # what was begun goes on at the platform
+        _watch(conf, once)
 
 
 def _once(
@@ -156,19 +155,21 @@ def _told(done: list[Applied], *, as_json: bool) -> bool:
     return not failed
 
 
-async def _watch(path: Path, once: Callable[[], bool]) -> None:
-    import asyncio
+def _watch(path: Path, once: Callable[[], bool]) -> None:
+    """Apply it after every edit; in the main thread, so that Ctrl-C ends an apply as it is."""
+    from modelcloud.serve.watch import INTERVAL_S, Settling
 
-    from modelcloud.serve.watch import watch
-
-    async def changed() -> None:
+    look = _look_of(path)
+    settling = Settling(look())
+    while True:
+        time.sleep(INTERVAL_S)
+        if not settling.edited(look()):
+            continue
         try:
-            await asyncio.to_thread(once)
+            once()
         except ModelcloudError as error:
             print(show.plain(f"modelcloud: {error.message}"), file=sys.stderr)
         print("watching; Ctrl-C ends it, and what serves goes on", flush=True)
-
-    await watch(_look_of(path), changed)
 
 
 def _look_of(path: Path) -> Callable[[], Look]:

@@ -239,6 +239,7 @@ def _carry_out(
 ) -> int:
     """Do one change; the version that serves then, 0 for none."""
     if change.kind is Kind.KEEP:
+        _port(platform, change.name)
         return change.replaces
     if change.kind is Kind.REMOVE:
         _remove(platform, change.name, display)
@@ -261,6 +262,10 @@ def _carry_out(
         _until_ready(platform, change.name, version, settings.replicas)
     if change.roll in {Roll.NEW, Roll.REPLACE, Roll.OPTIONS}:
         _roll(platform, change, version, display)
+    if change.others:
+        platform.set_traffic(change.name, weights={str(version): 1.0})
+        for other in change.others:
+            platform.stop(change.name, other)
     _port(platform, change.name)
     return version
 
@@ -312,10 +317,9 @@ def _version(platform: Platform, source: Source, display: Display) -> int:
 def _roll(platform: Platform, change: Change, version: int, display: Display) -> None:
     """Bring a version online, in place of what is, and wait for it."""
     how: Record = msgspec.to_builtins(change.settings)
+    how["weight"] = 1.0  # it is to answer, whatever else is online
     if change.replaces:
         how["replaces"] = change.replaces
-    else:
-        how["weight"] = 1.0  # it is to answer, whatever else is online
     answer = once(lambda key: platform.deploy(change.name, version, idempotency_key=key, **how))
     if answer["rollout"] is not None:
         display.followed(change.name, answer["rollout"]["id"])

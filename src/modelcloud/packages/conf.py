@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from modelcloud.dataplane.paths import RESERVED_SERVICES
 from modelcloud.packages import ini, values
 from modelcloud.packages.ini import Block, Problem
 from modelcloud.packages.values import Unfit
@@ -126,7 +127,10 @@ def parse(text: str, file: str, engine: str = "") -> tuple[Conf, list[Problem]]:
         if block.name == SERVER:
             continue
         if not block.name.startswith(PREFIX) or not is_name(name):
-            accepted = f"[{SERVER}], or [{PREFIX}NAME] with the name of a folder below algopkg"
+            accepted = (
+                f"[{SERVER}], or [{PREFIX}NAME] with the name of a folder below algopkg, which "
+                "is none of " + ", ".join(sorted(RESERVED_SERVICES))
+            )
             told = f"[{block.name}] is no section; accepted: {accepted}"
             problems.append(Problem(file, block.line, told))
             continue
@@ -149,7 +153,8 @@ def parse(text: str, file: str, engine: str = "") -> tuple[Conf, list[Problem]]:
 
 def is_name(name: str) -> bool:
     """Whether a package may be called so: it is imported by it, and it becomes a service's name."""
-    return name.isidentifier() and name.isascii() and name[0] != "_" and len(name) <= 63
+    fits = name.isidentifier() and name.isascii() and name[0] != "_" and len(name) <= 63
+    return fits and name.lower() not in RESERVED_SERVICES
 
 
 def _values(

@@ -118,6 +118,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
         settings: how it is to be deployed.
         resources: of the instance type.
         clear: versions whose deployments have failed and are in the way.
+        others: versions that somebody else put online beside it, which are to go.
     """
 
     name: str
@@ -131,6 +132,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     settings: Settings | None = None
     resources: Resources = Resources()
     clear: tuple[int, ...] = ()
+    others: tuple[int, ...] = ()
 
 
 # ---- what is wrong
@@ -152,6 +154,12 @@ def problems(
     for section in conf.sections:
         for key, text in _of_section(section, conf, facts, source, group, adopt=adopt):
             found.append(Problem(conf.file, section.line_of(key), text))
+    for section in _in_turn(conf, facts)[1]:
+        told = (
+            f"route {section.route} is that of a section that waits for another one's; accepted: a "
+            "further route for one of them, and the exchange in a second apply"
+        )
+        found.append(Problem(conf.file, section.line_of("route"), told))
     owner = next(
         (one.name for one in facts.services.values() if conf.port and one.port == conf.port), ""
     )
@@ -204,6 +212,15 @@ def _of_section(
                     f"no instance type has cpu {resources.cpu:g}, memory {resources.memory} and "
                     f"gpu {resources.gpu:g}; accepted: those of an instance type, or one that an "
                     "administrator makes"
+                ),
+            )
+    for other in facts.services:
+        if other != section.name and other.lower() == section.name.lower():
+            yield (
+                "",
+                (
+                    f"its name differs from that of the service {other!r} by upper and lower case "
+                    "alone; accepted: another name"
                 ),
             )
     there = facts.services.get(section.name)
@@ -263,8 +280,28 @@ def changes(conf: Conf, codes: Mapping[str, Code], facts: Facts, source: str) ->
         and service.name not in wanted
         and (service.deployed or service.route is not None)
     ]
-    kept = [_change(section, codes[section.name], conf, facts, source) for section in conf.sections]
-    return gone + kept
+    turn, _ = _in_turn(conf, facts)
+    return gone + [_change(one, codes[one.name], conf, facts, source) for one in turn]
+
+
+def _in_turn(conf: Conf, facts: Facts) -> tuple[list[Section], list[Section]]:
+    """The sections, a route being left before it is taken; and those that wait for each other."""
+    port = port_of(conf, facts)
+    holders = {(one.route, one.route_port): one.name for one in facts.services.values()}
+    turn: list[Section] = []
+    left = {section.name: section for section in conf.sections}
+    while left:
+        free = [
+            section
+            for section in left.values()
+            if holders.get((section.route, port)) not in left.keys() - {section.name}
+        ]
+        if not free:
+            break
+        turn += free
+        for section in free:
+            del left[section.name]
+    return turn, [*left.values()]
 
 
 def _removal(service: Known) -> Change:
@@ -305,7 +342,9 @@ def _change(section: Section, code: Code, conf: Conf, facts: Facts, source: str)
     words = tuple(
         f"{key} {_shown(getattr(there, key))} → {_shown(value)}" for key, value in fields.items()
     )
-    now = max((one for one in there.deployed if one.serves), key=_version, default=None)
+    serving = [one for one in there.deployed if one.serves]
+    now = max(serving, key=lambda one: (one.code == code, one.version), default=None)
+    others = tuple(one.version for one in serving if one is not now)
     if now is None:
         clear = tuple(one.version for one in there.deployed)
         words += (f"comes online with {settings.replicas} of {section.backend}",)
@@ -313,9 +352,13 @@ def _change(section: Section, code: Code, conf: Conf, facts: Facts, source: str)
             kind=Kind.CHANGE if clear else Kind.ADD,
             words=words, fields=fields, roll=Roll.NEW, clear=clear, **common,
         )  # fmt: skip
-    differs = [*_code_words(now.code, code), *_setting_words(now.settings, settings)]
+    differs = [
+        *_code_words(now.code, code),
+        *_setting_words(now.settings, settings),
+        *(f"version {one} drains" for one in others),
+    ]
     roll, scale = _roll(now, code, settings)
-    if not fields and roll is Roll.NONE:
+    if not fields and roll is Roll.NONE and not others:
         return Change(kind=Kind.KEEP, replaces=now.version, **{**common, "make_type": False})
     return Change(
         kind=Kind.CHANGE,
@@ -324,6 +367,7 @@ def _change(section: Section, code: Code, conf: Conf, facts: Facts, source: str)
         roll=roll,
         scale=scale,
         replaces=now.version,
+        others=others,
         **common,
     )
 
@@ -368,10 +412,6 @@ def _as_told(spec: StrategySpec) -> dict[str, Any]:
     """A strategy in the form in which a platform tells it: that of JSON."""
     told: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(spec))
     return told
-
-
-def _version(deployed: Deployed) -> int:
-    return deployed.version
 
 
 def _asks(section: Section) -> bool:

@@ -180,7 +180,10 @@ def classes_of(backend: Path) -> dict[str, ast.ClassDef]:
     Raises:
         SyntaxError, ValueError, OSError: it is no Python, or cannot be read.
     """
-    tree = ast.parse(backend.read_bytes(), str(backend))
+    return _classes(ast.parse(backend.read_bytes(), str(backend)))
+
+
+def _classes(tree: ast.Module) -> dict[str, ast.ClassDef]:
     return {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
 
 
@@ -193,10 +196,10 @@ def _class_problem(backend: Path, section: Section) -> str:
         return f"{backend.name}:{error.lineno}: {error.msg}; accepted: valid Python"
     except (OSError, ValueError) as error:
         return f"{backend.name} cannot be read: {error}"
-    classes = classes_of(backend)
+    classes = _classes(tree)
     found = classes.get(name)
     if found is None:
-        if name in _bound(tree):  # imported from beside, say: what it is shows when it is loaded
+        if {name, "*"} & _bound(tree):  # what was imported shows when it is loaded
             return ""
         known = ", ".join(classes) or "none is there"
         return f"{backend.name} has no class {name}; accepted: one of its classes: {known}"
@@ -209,15 +212,23 @@ def _class_problem(backend: Path, section: Section) -> str:
 
 
 def _bound(tree: ast.Module) -> set[str]:
-    """The names that a module's own statements bind at its top."""
+    """The names that a module's own statements bind, `*` for those that an import brings unnamed.
+
+    Statements within `if` and `try` are its own; those of a function or a class are not.
+    """
     found: set[str] = set()
-    for node in ast.walk(tree):
+    todo: list[ast.AST] = [*tree.body]
+    while todo:
+        node = todo.pop()
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             found |= {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             found.add(node.id)
-        elif isinstance(node, ast.ClassDef):
+        elif isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
             found.add(node.name)
+            continue
+        if not isinstance(node, ast.Lambda):
+            todo += ast.iter_child_nodes(node)
     return found
 
 

@@ -10,6 +10,7 @@ import re
 from pathlib import PurePosixPath
 from typing import Any
 
+from modelcloud.dataplane.paths import unfit_route
 from modelcloud.errors import UsageError
 from modelcloud.serve.setup_body import read_strategy
 
@@ -18,7 +19,6 @@ MAX_KEEP_WARM_S = 24 * 3600.0
 ENGINES = ("local", "ray")
 METHODS = {"GET": "GET", "POST": "POST", "ANY": "any"}
 _UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
-_SEGMENT = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9._~-]*")
 
 
 class Unfit(Exception):
@@ -100,9 +100,9 @@ def names(text: str) -> tuple[str, ...]:
 def route(text: str) -> str:
     """A path without its leading slash."""
     path = text.removeprefix("/")
-    parts = path.split("/")
-    if not all(map(_SEGMENT.fullmatch, parts)) or len(parts) > 8 or len(path) > 200:
-        raise Unfit("a path such as extract or faces/extract: up to 8 parts of A-Z a-z 0-9 . _ ~ -")
+    accepted = unfit_route(path)
+    if accepted:
+        raise Unfit(accepted)
     return path
 
 

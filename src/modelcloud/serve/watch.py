@@ -59,6 +59,29 @@ def _note(seen: Look, path: Path) -> None:
     seen[str(path)] = (status.st_mtime_ns, status.st_size, status.st_ino)
 
 
+class Settling:
+    """Whether files stand still after an edit, by looks at them one interval apart.
+
+    Args:
+        look: the first one.
+    """
+
+    def __init__(self, look: Look) -> None:
+        self._before = look
+        self._taken: Look | None = None
+
+    def edited(self, now: Look) -> bool:
+        """Whether this look is of an edit that is not taken yet; it counts as taken then.
+
+        The first look that stands still is one, for an edit made since the files were staged.
+        """
+        new = now != self._taken and now == self._before
+        if new:
+            self._taken = now
+        self._before = now
+        return new
+
+
 async def watch(
     take_look: Callable[[], Look],
     changed: Callable[[], Awaitable[None]],
@@ -75,12 +98,8 @@ async def watch(
         changed: starts an update if the code differs from what was staged last.
         interval_s: seconds between two looks.
     """
-    settled: Look | None = None
-    before = await asyncio.to_thread(take_look)
+    settling = Settling(await asyncio.to_thread(take_look))
     while True:
         await asyncio.sleep(interval_s)
-        now = await asyncio.to_thread(take_look)
-        if now != settled and now == before:
-            settled = now
+        if settling.edited(await asyncio.to_thread(take_look)):
             await changed()
-        before = now

@@ -77,6 +77,16 @@ def test_what_was_packed_is_what_the_platform_unpacks(tmp_path: Path) -> None:
     assert (tmp_path / "out" / long).read_text() == "deep"
 
 
+def test_a_second_name_of_a_file_is_a_file_of_its_own(tmp_path: Path) -> None:
+    folder = write(tmp_path / "m", **{"model.py": "x = 1\n"})
+    (folder / "again.py").hardlink_to(folder / "model.py")
+    (tmp_path / "out").mkdir()
+    with packed(folder) as (archive, _):
+        unpack(archive, tmp_path / "out", Caps(bytes=1 << 20))
+    assert (tmp_path / "out" / "again.py").read_text() == "x = 1\n"
+    assert (tmp_path / "out" / "model.py").read_text() == "x = 1\n"
+
+
 def test_of_a_main_file_the_folder_is_taken_as_serve_takes_it(tmp_path: Path) -> None:
     folder = write(tmp_path / "m", **{"fib.py": "def fib(n): ...\n", "helper.py": ""})
     assert names(folder / "fib.py") == (["fib.py", "helper.py"], "fib.py")

@@ -140,6 +140,33 @@ def test_going_back_to_earlier_files_is_going_back_to_their_version(
     assert [version["version"] for version in admin.versions("Faces")] == [2, 1]
 
 
+def test_what_somebody_put_online_beside_it_goes_and_the_file_answers_alone(
+    admin: Platform, root: Path
+) -> None:
+    applied(admin, root)
+    (root / "algopkg" / "Faces" / "more.py").write_text("x = 1\n")
+    applied(admin, root)
+    admin.wait(admin.deploy("Faces", 1, weight=3.0)["rollout"]["id"])  # by hand
+    assert kinds(applied(admin, root))["Faces"] is Kind.CHANGE
+    assert admin.traffic("Faces")["weights"] == {"2": 1.0}
+    assert kinds(applied(admin, root))["Faces"] is Kind.KEEP
+    (root / "algopkg" / "Faces" / "more.py").write_text("x = 2\n")
+    admin.wait(admin.deploy("Faces", 1, weight=3.0)["rollout"]["id"])
+    applied(admin, root)
+    assert admin.traffic("Faces")["weights"] == {"3": 1.0}
+
+
+def test_it_is_not_as_asked_for_while_its_route_cannot_be_had(
+    admin: Platform, root: Path, server: PlatformServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    applied(admin, root)
+    monkeypatch.setattr(apply, "PORT_S", 0.2)
+    monkeypatch.setattr(server.node, "refused_ports", {9090: "127.0.0.1:9090 is in use"})
+    done = applied(admin, root)
+    assert {one.kind for one in done} == {Kind.KEEP}
+    assert ["not at its route: " in one.error for one in done] == [True, True]
+
+
 def test_replicas_alone_begin_no_rollout(admin: Platform, root: Path) -> None:
     applied(admin, root)
     before = begun(admin)

@@ -107,6 +107,8 @@ def test_a_section_that_is_commented_out_is_not_there() -> None:
         ("keep_warm_s = 1e9", 4, "accepted: seconds, from 0 to 86400"),
         ("cpu = 2\ninstance_type = small", 5, "one instance type, or the numbers"),
         ("what is this", 4, "accepted: [section], or key = value"),
+        ("[algopkg.Y]\nbackend = Y\nroute = healthz/x", 6, "does not begin with api, "),
+        ("[algopkg.predict]\nbackend = Y\nroute = y", 4, "is none of api, "),
     ],
 )
 def test_a_wrong_line_is_refused_with_its_number_and_what_is_accepted(

@@ -267,3 +267,45 @@ def test_at_the_platforms_port_a_route_cannot_begin_with_a_services_name() -> No
 def test_a_port_that_is_a_services_own_is_refused() -> None:
     other = running(name="Other", source="", route=None, port=9090)
     assert refused(conf(), facts(other)).startswith("conf.ini:2: port 9090 is the own one of")
+
+
+def test_what_others_put_online_beside_it_goes() -> None:
+    mine = Deployed(version=1, serves=True, settings=settings(), code=CODE)
+    theirs = Deployed(version=2, serves=True, settings=settings(), code=replace(CODE, digest="b"))
+    found = change(conf(), facts(running(mine, theirs)))
+    assert (found.kind, found.roll, found.replaces) == (Kind.CHANGE, Roll.NONE, 1)
+    assert (found.others, found.words) == ((2,), ("version 2 drains",))
+
+
+def pair(first: str, second: str) -> Conf:
+    """Two sections, of these routes."""
+    return replace(
+        conf(), sections=tuple(
+            replace(conf().sections[0], name=name, route=route, line=line, lines={"route": line})
+            for name, route, line in (("Faces", first, 3), ("Plates", second, 9))
+        ),
+    )  # fmt: skip
+
+
+def test_a_route_is_left_before_another_section_takes_it() -> None:
+    there = facts(running(), running(name="Plates", route="plates"))
+    asked = pair("plates", "signs")  # the first in the file waits for the second
+    codes = {"Faces": CODE, "Plates": CODE}
+    assert plan.problems(asked, there, SOURCE, None, adopt=False) == []
+    found = plan.changes(asked, codes, there, SOURCE)
+    assert [one.name for one in found] == ["Plates", "Faces"]
+
+
+def test_sections_that_wait_for_each_others_routes_are_refused() -> None:
+    there = facts(running(), running(name="Plates", route="plates"))
+    told = [
+        str(one) for one in plan.problems(pair("plates", "faces"), there, SOURCE, None, adopt=False)
+    ]
+    assert len(told) == 2
+    assert told[0].startswith("conf.ini:3: route plates is that of a section that waits")
+    assert told[1].startswith("conf.ini:9: route faces")
+
+
+def test_a_name_that_differs_from_a_services_by_case_alone_is_refused() -> None:
+    there = facts(running(name="faces", source="", route=None))
+    assert "differs from that of the service 'faces'" in refused(conf(), there)

@@ -145,6 +145,18 @@ def test_a_class_from_another_module_is_left_to_the_import(root: Path) -> None:
     assert sources.source(section(), root, "conf.ini").main.endswith("backend.py:algo_backend")
 
 
+def test_a_class_that_an_import_brings_unnamed_is_left_to_the_import(root: Path) -> None:
+    (root / "algopkg" / "Faces" / "backend.py").write_text("from .real import *\n")
+    assert sources.source(section(), root, "conf.ini").main.endswith("backend.py:algo_backend")
+
+
+def test_a_local_variable_of_its_name_is_no_class(root: Path) -> None:
+    text = "class Other:\n    algo_backend = 1\ndef make():\n    algo_backend = 1\n"
+    (root / "algopkg" / "Faces" / "backend.py").write_text(text)
+    (told,) = refused(root)
+    assert "has no class algo_backend; accepted: one of its classes: Other" in told
+
+
 def test_requirements_that_name_files_of_this_machine_are_refused(root: Path) -> None:
     (root / "algopkg" / "Faces" / "requirements.txt").write_text("-r /etc/passwd\n")
     (told,) = refused(root)

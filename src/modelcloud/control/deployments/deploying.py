@@ -31,7 +31,7 @@ from modelcloud.errors import Conflict, InvalidInput, NotFound
 from modelcloud.rollout.records import Kind, RolloutState
 from modelcloud.serve.options import check_options
 from modelcloud.store.tables import Deployment, InstanceType, RolloutRow, Service, Version
-from modelcloud.types import Dispatch, GenerationSpec, Resources, State, StrategySpec
+from modelcloud.types import LOCAL, Dispatch, GenerationSpec, Resources, State, StrategySpec
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -143,7 +143,9 @@ def begin(
         )
         service.next_generation += 1
     asks = amounts(shape["cpu"], shape["memory"], shape["gpu"], shape["replicas"])
-    over = excess(asks, deployments.bounds(tx, ground, service.group, but=row.id))
+    over = excess(
+        asks, deployments.bounds(tx, ground, service.group, spec.engine or LOCAL, but=row.id)
+    )
     rollout = RolloutRow(
         service_id=service.id,
         deployment_id=row.id,
@@ -256,7 +258,7 @@ def _engine(ground: Ground, row: Deployment, change: dict[str, Any]) -> str:
     """Where the workers of its next generation run, as `GenerationSpec` has it."""
     asked, serving = change.get("engine"), row.facts.get("serving") or {}
     engine = asked if asked is not None else serving.get("engine", ground.engine)
-    engine = "" if engine == "local" else engine
+    engine = "" if engine == LOCAL else engine
     if engine and engine != ground.engine:
         start = f"modelcloud up --engine {engine}"
         raise Conflict(f"this platform has no engine {engine!r}: start it with `{start}`")

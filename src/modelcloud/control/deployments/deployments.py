@@ -141,6 +141,12 @@ class Standing(msgspec.Struct, frozen=True):
         return Amounts(**{name: change.get(name, getattr(self.row, name)) for name in names})
 
     @property
+    def engine(self) -> str:
+        """Where its workers are, or where those will be that are on their way."""
+        coming = self.unfinished[-1].target if self.unfinished else None
+        return str((coming or self.row.facts.get("serving") or {}).get("engine") or LOCAL)
+
+    @property
     def uses(self) -> Amounts:
         """What it uses, as far as it is decided already."""
         if not self.online:
@@ -327,12 +333,15 @@ def records(tx: Session, service: Service, rows: list[Deployment]) -> list[Deplo
 # ---- adding up
 
 
-def bounds(tx: Session, ground: Ground, group: Group, but: int | None = None) -> list[Bound]:
-    """What the group and the node have, and what everything online uses of it.
+def bounds(tx: Session, ground: Ground, group: Group, engine: str, but: int) -> list[Bound]:
+    """What there is for a deployment of a group, and what everything online uses of it.
 
-    The deployment of the id `but` is left out of the sums: it is the one that asks.
+    The node is a bound only to what runs on it: a cluster knows itself where it has room. The
+    deployment of the id `but` is left out of the sums: it is the one that asks.
     """
-    used = usage(tx, but)
+    online = [standing for standing in _online(tx) if standing.row.id != but]
+    here = [standing.uses for standing in online if standing.engine == LOCAL]
+    node = Bound(whose="the node", uses=sum(here, Amounts()), has=dict(ground.capacity))
     quota = {
         "cpu": group.quota_cpu,
         "memory": group.quota_memory,
@@ -342,23 +351,29 @@ def bounds(tx: Session, ground: Ground, group: Group, but: int | None = None) ->
     return [
         Bound(
             whose=f"group {group.name}",
-            uses=used.get(group.id, Amounts()),
+            uses=_by_group(online).get(group.id, Amounts()),
             has={name: limit for name, limit in quota.items() if limit is not None},
             strict=True,
         ),
-        Bound(whose="the node", uses=sum(used.values(), Amounts()), has=dict(ground.capacity)),
+        *([node] if engine == LOCAL else []),
     ]
 
 
-def usage(tx: Session, but: int | None = None) -> Mapping[int, Amounts]:
-    """What everything online uses, by the id of its group; without the deployment `but`."""
+def usage(tx: Session) -> Mapping[int, Amounts]:
+    """What everything online uses, by the id of its group."""
+    return _by_group(_online(tx))
+
+
+def _online(tx: Session) -> list[Standing]:
     rows = tx.scalars(
-        select(Deployment)
-        .join(Service)
-        .where(Deployment.wanted == Wanted.ONLINE.value, Deployment.id != (but or 0))
+        select(Deployment).join(Service).where(Deployment.wanted == Wanted.ONLINE.value)
     )
+    return _with_unfinished(rows.all(), rollouts.unfinished(tx))
+
+
+def _by_group(online: Iterable[Standing]) -> Mapping[int, Amounts]:
     used: dict[int, Amounts] = {}
-    for standing in _with_unfinished(rows.all(), rollouts.unfinished(tx)):
+    for standing in online:
         group_id = standing.row.service.group_id
         used[group_id] = used.get(group_id, Amounts()) + standing.uses
     return used

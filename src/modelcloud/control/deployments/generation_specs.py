@@ -11,7 +11,7 @@ import msgspec
 
 from modelcloud.control.state import PlatformState
 from modelcloud.store.tables import Service, Version
-from modelcloud.types import GenerationSpec, Resources
+from modelcloud.types import LOCAL, GenerationSpec, Resources
 
 #: Folder of the artifact store, below the data folder.
 ARTIFACTS = "artifacts"
@@ -38,13 +38,6 @@ class Ground(msgspec.Struct, frozen=True, kw_only=True):
 def ground_of(state: PlatformState) -> Ground:
     """That of a running platform. What is not above 0 of processors and memory does not limit."""
     config, standing = state.config, state.standing
-    if config.engine != "local":
-        return Ground(
-            port=standing.port,
-            load_timeout_s=config.load_timeout_s,
-            max_body=config.limits.body,
-            engine=config.engine,  # the cluster knows what it has, and where there is room
-        )
     has = {"cpu": standing.cpus, "memory": standing.memory}
     return Ground(
         port=standing.port,
@@ -54,6 +47,7 @@ def ground_of(state: PlatformState) -> Ground:
             **{name: float(amount) for name, amount in has.items() if amount > 0},
             "gpu": float(standing.gpus),
         },
+        engine="" if config.engine == LOCAL else config.engine,
     )
 
 

@@ -155,7 +155,9 @@ def scale(
     if standing.online and replicas > standing.uses.replicas:
         coming = standing.shape
         asks = amounts(coming.cpu, coming.memory, coming.gpu, replicas)
-        over = excess(asks, deployments.bounds(tx, ground, service.group, but=row.id))
+        over = excess(
+            asks, deployments.bounds(tx, ground, service.group, standing.engine, but=row.id)
+        )
         if over:
             raise Conflict(f"over quota: {over}")
     row.replicas = replicas

@@ -5,7 +5,6 @@ Must never: let a path in that is another's: a service's name, a route, an addre
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,7 @@ from sqlalchemy import func, or_, select
 
 from modelcloud.control.deployments.deployment_states import Wanted
 from modelcloud.control.deployments.routable import refuse_ambiguous
-from modelcloud.control.services.version_forms import RESERVED_SERVICES
+from modelcloud.dataplane.paths import unfit_route
 from modelcloud.errors import Conflict, InvalidInput
 from modelcloud.store.tables import Deployment, Service, Version
 from modelcloud.types import RouteAddress
@@ -21,9 +20,6 @@ from modelcloud.types import RouteAddress
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-MAX_CHARS = 200
-MAX_SEGMENTS = 8
-_SEGMENT = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9._~-]*")
 _METHODS = {"any": ("GET", "POST"), "GET": ("GET",), "POST": ("POST",)}
 
 
@@ -44,21 +40,9 @@ def clean(route: str | None) -> str | None:
     if not route:
         return None
     path = route.removeprefix("/")
-    segments = path.split("/")
-    fits = len(path) <= MAX_CHARS and len(segments) <= MAX_SEGMENTS
-    if not fits or not all(map(_SEGMENT.fullmatch, segments)):
-        raise InvalidInput(
-            "route",
-            repr(route[:80]),
-            f"up to {MAX_SEGMENTS} segments and {MAX_CHARS} characters, such as extract or "
-            "faces/extract: letters, digits, _, ~, - and dots, but for the first",
-        )
-    if segments[0].lower() in RESERVED_SERVICES:
-        raise InvalidInput(
-            "route",
-            f"{route!r}, below an address of the platform's own",
-            "any path that does not begin with " + ", ".join(sorted(RESERVED_SERVICES)),
-        )
+    accepted = unfit_route(path)
+    if accepted:
+        raise InvalidInput("route", repr(route[:80]), accepted)
     return path
 
 

@@ -14,14 +14,11 @@ from pydantic import Field
 from modelcloud.artifacts.target import NOTEBOOK_SUFFIX
 from modelcloud.control.common.names import check_name
 from modelcloud.control.common.records import Body
+from modelcloud.dataplane.paths import RESERVED_SERVICES
 from modelcloud.errors import InvalidInput
-from modelcloud.sdk.declare import RESERVED
 
 MAX_VERSION = 1_000_000_000
 MAX_REQUIREMENTS = 64 * 1024
-
-#: First components of addresses that are the platform's own.
-RESERVED_SERVICES = RESERVED | {"api", "predict", "probe"}
 
 Text = Annotated[str, Field(max_length=2_000)]
 Port = Annotated[int, Field(ge=1, le=65_535)]

@@ -80,9 +80,7 @@ class ServicePage(Deploying, View):
             actions.append(link_button(t("Register a version"), to, symbol="register"))
         problem = None
         if service.port_problem:
-            problem = alert(
-                t("Port {port}: {why}", port=service.port, why=service.port_problem), tone="warn"
-            )
+            problem = alert(service.port_problem, tone="warn")
         crumbs = [
             (t("Services"), "/services"),
             (service.group, addresses.services_of(service.group)),

@@ -49,6 +49,22 @@ def test_it_stays_where_it_is_until_it_is_moved_by_an_update(clustered: Platform
     assert engine(clustered) == "ray"
 
 
+def test_the_node_bounds_what_runs_on_it_alone(clustered: PlatformRig) -> None:
+    ann = clustered.user("ann")
+    clustered.service("m261", group="ann", versions=3)
+    clustered.deploy(ann, "m261", 1, replicas=20)  # of 8 cores; a cluster may have more
+    clustered.deploy(ann, "m261", 2, replicas=8, engine="local")
+    accepted = clustered.deploy(ann, "m261", 3, replicas=1, engine="local")
+    sums = "cpu: 1 asked for + 8 in use = 9, the node has 8"
+    assert (accepted["rollout"]["state"], accepted["rollout"]["reason"]) == (
+        "failed", f"over quota: {sums}",
+    )  # fmt: skip
+    body = {"replicas": 9}
+    path = f"{ALL}/2/scale"
+    assert clustered.call(ann, "POST", path, body).status_code == 409
+    assert clustered.call(ann, "POST", f"{ALL}/1/scale", {"replicas": 30}).status_code == 202
+
+
 def test_an_engine_that_the_platform_does_not_have_is_refused(platform: PlatformRig) -> None:
     ann = platform.user("ann")
     platform.service("m261", group="ann", versions=1)
