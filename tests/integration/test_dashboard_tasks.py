@@ -151,7 +151,7 @@ WEIGHS = """
 from pathlib import Path
 
 import modelcloud
-from modelcloud.data_types import file, number, text
+from modelcloud.data_types import file, number
 
 
 @modelcloud.setup()
@@ -159,7 +159,7 @@ def setup(options):
     return None
 
 
-@modelcloud.command("weigh", inputs={"name": text, "content": file}, outputs={"size": number})
+@modelcloud.command("weigh", inputs={"n": number, "content": file}, outputs={"size": number})
 def weigh(model, inputs):
     return {"size": Path(inputs["content"]).stat().st_size}
 """
@@ -175,11 +175,16 @@ def test_files_of_any_size_up_to_the_limit_of_a_request_are_tried(
     admin.register("scales", path=str(folder), group="admin")
     admin.wait(admin.deploy("scales", 1, instance_type="small")["rollout"]["id"])
     sign_in(page, platform, at="/services/scales/try")
-    page.get_by_label("name").fill("a file")
     large, too_large = tmp_path / "large.bin", tmp_path / "too-large.bin"
     for file, size in ((large, 5_000_001), (too_large, 60_000_000)):
         with file.open("wb") as writer:
             writer.truncate(size)
+    page.get_by_label("content", exact=True).first.set_input_files(large)
+    page.get_by_label("n", exact=True).fill("many")
+    page.get_by_role("button", name="Ask").click()
+    expect(page.locator("#field-in-n-error")).to_be_visible()
+    assert admin.uploads() == [], "what was sent beside a wrong field is dropped"
+    page.get_by_label("n", exact=True).fill("1")
     page.get_by_label("content", exact=True).first.set_input_files(large)
     page.get_by_role("button", name="Ask").click()
     expect(page.locator("#answer")).to_contain_text("5000001")

@@ -14,6 +14,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from modelcloud import errors
 from support.lab import Workspace
+from support.processes import family
 from support.server import wait_for
 from support.up import PASSWORD, Up, start_up, up
 
@@ -234,6 +235,33 @@ def test_who_signs_out_or_leaves_the_group_is_out(platform: Up, ada: Workspace) 
         assert "may not work in the group any more" in ends[0]["detail"]
     finally:
         platform.admin.share("lab", "ada", "modify")
+
+
+def test_what_was_left_alone_in_it_is_reaped(platform: Up, ada: Workspace) -> None:
+    ada.run("import subprocess\nfor _ in range(9):\n    subprocess.run('sleep 0.1 &', shell=True)")
+    (keeper,) = (
+        pid for pid in family(platform.process.pid)
+        if b"workspaces.keeper" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    )  # fmt: skip
+    wait_for("its orphans to be gone", lambda: len(family(keeper)) == len(alive(family(keeper))))
+
+
+def test_files_of_the_group_that_break_python_do_not_break_the_lab(
+    platform: Up, ada: Workspace
+) -> None:
+    ada.run("open('token.py', 'w').write('raise SystemExit')")
+    ada.run(
+        "import os\nos.makedirs('.packages', exist_ok=True)\n"
+        "open('.packages/tornado.py', 'w').write('raise SystemExit')"
+    )
+    with platform.sign_in("ada") as own:
+        own.stop_workspace("lab")
+        own.start_workspace("lab")
+        with Workspace(own, "lab") as again:
+            assert again.get("lab").status_code == 200
+            for name in ("token.py", ".packages/tornado.py"):
+                (group_folder,) = (platform.data / "workspaces").iterdir()
+                (group_folder / name).unlink()
 
 
 def test_a_stop_ends_all_that_was_started_and_is_audited(platform: Up, ada: Workspace) -> None:

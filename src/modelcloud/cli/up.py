@@ -21,6 +21,7 @@ from msgspec.structs import replace
 from modelcloud.cli import account, parse, session
 from modelcloud.config import Limits, PlatformConfig
 from modelcloud.errors import UsageError
+from modelcloud.workspaces import WORKSPACE_LIBRARIES
 
 #: Variables of the command line's own that hold a secret.
 SECRETS = (
@@ -35,9 +36,6 @@ LIBRARIES = (
 DASHBOARD, DASHBOARD_LIBRARIES = "modelcloud.dashboard.site", ("nicegui", "websockets")
 DEFAULT = PlatformConfig()
 LIMITS = Limits()
-
-#: What the extra `workspace` brings.
-WORKSPACE_LIBRARIES = ("ipykernel", "jupyterlab", "websockets")
 
 _place = partial(typer.Option, rich_help_panel="Places and addresses")
 _node = partial(typer.Option, rich_help_panel="What this machine gives")
@@ -332,9 +330,15 @@ def _need_workspace_libraries(wanted: int) -> None:
 
 def _origin(url: str) -> str:
     """The address by which browsers know the workspaces, without a path."""
-    split = urlsplit(url)
-    if url and (split.scheme not in {"http", "https"} or not split.hostname or split.path.strip("/")
-                or split.query or split.fragment):  # fmt: skip
+    try:
+        split = urlsplit(url)
+        fits = bool(split.hostname) and split.scheme in {"http", "https"} and split.port != 0
+    except ValueError:
+        fits = False
+    if url and not (
+        fits and split.username is None
+        and not (split.path.strip("/") or split.query or split.fragment)
+    ):  # fmt: skip
         raise typer.BadParameter(
             f"--workspace-url {url}: accepted: http://NAME or https://NAME, with a port if need be"
         )

@@ -232,15 +232,15 @@ class Node:
             return
         self._banner_told = True
         config = self._config
-        predictions = _url(config.host, standing.port, tls=bool(config.tls_cert))
-        api = _url(config.control_host, standing.control_port)
+        predictions = sockets.url_of(config.host, standing.port, tls=bool(config.tls_cert))
+        api = sockets.url_of(config.control_host, standing.control_port)
         lines = [
             f"Predictions at {predictions}",
             f"Control plane at {api} (API: {api}/api/docs)",
         ]
         if config.workspaces:
-            place = config.workspace_url or _url(config.control_host, standing.workspace_port)
-            lines.append(f"Workspaces at {place}")
+            bound = sockets.url_of(config.control_host, standing.workspace_port)
+            lines.append(f"Workspaces at {config.workspace_url or bound}")
         for line in lines:
             log.info("%s", line)
         self._notifier.ready(f"Predictions at {predictions}")
@@ -326,8 +326,3 @@ def _serve_config(config: PlatformConfig) -> ServeConfig:
         health_timeout_s=config.health_timeout_s,
         limits=config.limits,
     )
-
-
-def _url(host: str, port: int, *, tls: bool = False) -> str:
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 — compared
-    return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"

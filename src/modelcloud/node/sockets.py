@@ -67,3 +67,9 @@ def _refusal(host: str, port: int, error: OSError) -> str:
     if isinstance(error, socket.gaierror):
         return f"{host} is not known as a host: {error.strerror}"
     return f"cannot listen on {host}:{port}: {os.strerror(error.errno) if error.errno else error}"
+
+
+def url_of(host: str, port: int, *, tls: bool = False) -> str:
+    """Where a person on this machine reaches what is bound there."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 — compared
+    return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"

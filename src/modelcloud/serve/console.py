@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from modelcloud.config import ServeConfig
+from modelcloud.node import sockets
 from modelcloud.rollout.records import Kind, Rollout, RolloutState
 from modelcloud.types import State
 
@@ -22,9 +23,7 @@ def url_of(config: ServeConfig) -> str:
     """Where a person on this machine reaches the server; `unix:PATH` on a unix socket."""
     if config.uds:
         return f"unix:{config.uds}"
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.host, config.host)  # noqa: S104 — compared
-    scheme = "https" if config.tls_cert else "http"
-    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{config.port}"
+    return sockets.url_of(config.host, config.port, tls=bool(config.tls_cert))
 
 
 def banner(

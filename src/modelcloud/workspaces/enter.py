@@ -115,9 +115,10 @@ def main() -> None:
     os.chdir(lab.files)
     if lab.confinement != Confinement():
         confine(lab.confinement)
-    os.execve(  # noqa: S606 — the command line is this program's own
-        sys.executable, [sys.executable, "-m", "jupyterlab"], environment(lab)
-    )
+    # Isolated: what lies in the group's folder is for kernels; by a lab that it broke, nobody could
+    # mend it.
+    command = [sys.executable, "-I", "-B", "-m", "jupyterlab"]
+    os.execve(sys.executable, command, environment(lab))  # noqa: S606 — its own command line
 
 
 if __name__ == "__main__":

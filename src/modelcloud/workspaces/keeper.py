@@ -22,8 +22,10 @@ from pathlib import Path
 
 #: For everything to be gone; what forks faster than it is killed is not waited for any longer.
 END_S = 10.0
+#: Between two looks for what has ended, of what was adopted.
+REAP_S = 1.0
 _LOOK_S = 0.02
-_PR_SET_CHILD_SUBREAPER, _PR_SET_PDEATHSIG = 36, 1
+_PR_SET_CHILD_SUBREAPER = 36
 
 
 def main() -> int:
@@ -54,10 +56,10 @@ def wait(pid: int, lifeline: int) -> None:
     ended = os.pidfd_open(pid)
     try:
         while True:
-            ready, _, _ = select.select([ended, lifeline], [], [])
-            if ended in ready or not os.read(lifeline, 4096):
+            ready, _, _ = select.select([ended, lifeline], [], [], REAP_S)
+            if ended in ready or (lifeline in ready and not os.read(lifeline, 4096)):
                 return
-            reap()
+            reap()  # the lab too: its pidfd says all the same that it has ended
     finally:
         os.close(ended)
 

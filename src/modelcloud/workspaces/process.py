@@ -12,13 +12,12 @@ import contextlib
 import os
 import signal
 import sys
-import time
 from typing import Any
 
 import httpx
 import msgspec
 
-from modelcloud.errors import DeadlineExceeded, Overloaded
+from modelcloud.errors import Conflict, DeadlineExceeded, Overloaded
 from modelcloud.node.reaper import TAG
 from modelcloud.waiting import within
 from modelcloud.workspaces.enter import Lab
@@ -49,6 +48,7 @@ class LabProcess:
         self.lab = lab
         self.ended = asyncio.Event()
         self._process: asyncio.subprocess.Process | None = None
+        self._stopped = False
         self._said = b""
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -63,10 +63,14 @@ class LabProcess:
         Raises:
             Overloaded: it ended instead; its last words are the error's detail.
             DeadlineExceeded: it did not answer in time.
+            Conflict: it was stopped meanwhile.
         """
         try:
+            self._refuse_stopped()
             await self._spawn()
+            self._refuse_stopped()
             await within(self._answering(), START_S)
+            self._refuse_stopped()
         except asyncio.TimeoutError:
             await self.stop()
             raise DeadlineExceeded(
@@ -89,10 +93,10 @@ class LabProcess:
         return Activity(str(status.get("last_activity"))[:100], busy)
 
     async def stop(self) -> None:
-        """End it, and all that came of it."""
+        """End it, and all that came of it; one that is about to start does not."""
+        self._stopped = True
         process = self._process
         if process is None:
-            self.ended.set()
             return
         assert process.stdin is not None
         process.stdin.close()  # what the keeper ends by
@@ -108,6 +112,10 @@ class LabProcess:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     # ---- inside
+
+    def _refuse_stopped(self) -> None:
+        if self._stopped:
+            raise Conflict("the workspace was stopped as it started")
 
     async def _spawn(self) -> None:
         # The keeper has no tag: orphans that have one the node kills, and it is to end others.
@@ -154,21 +162,23 @@ class LabProcess:
         return self._said.decode("utf-8", "replace")
 
     async def _asked(self, what: str) -> Any:
-        """An answer as JSON; None: there was none, or it is none."""
-        deadline = time.monotonic() + ANSWER_S
+        """An answer as JSON; None: there was none in time, or it is none."""
+        try:
+            return await within(self._ask(what), ANSWER_S)
+        except (asyncio.TimeoutError, httpx.HTTPError, msgspec.DecodeError, OSError):
+            return None
+
+    async def _ask(self, what: str) -> Any:
         transport = httpx.AsyncHTTPTransport(uds=self.lab.socket)
         body = bytearray()
-        try:
-            async with httpx.AsyncClient(transport=transport, timeout=ANSWER_S) as client:
-                url = f"http://localhost{self.lab.base}{what}?no_track_activity=1"
-                headers = {"authorization": f"token {self.lab.token}"}
-                async with client.stream("GET", url, headers=headers) as answer:
-                    if answer.status_code != 200:
+        async with httpx.AsyncClient(transport=transport, timeout=ANSWER_S) as client:
+            url = f"http://localhost{self.lab.base}{what}?no_track_activity=1"
+            headers = {"authorization": f"token {self.lab.token}"}
+            async with client.stream("GET", url, headers=headers) as answer:
+                if answer.status_code != 200:
+                    return None
+                async for part in answer.aiter_raw():
+                    body += part
+                    if len(body) > _MAX_ANSWER:
                         return None
-                    async for part in answer.aiter_raw():
-                        body += part
-                        if len(body) > _MAX_ANSWER or time.monotonic() > deadline:
-                            return None
-            return msgspec.json.decode(bytes(body))
-        except (httpx.HTTPError, msgspec.DecodeError, OSError):
-            return None
+        return msgspec.json.decode(bytes(body))

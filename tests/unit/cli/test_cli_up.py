@@ -185,7 +185,9 @@ def test_a_database_from_the_environment_is_kept_from_the_workers(
     [
         ["--tls-cert", "c"], ["--port", "65536"], ["--gateways", "0"], ["--memory", "much"],
         ["--gpus", "-2"], ["--cpus", "-1"], ["--cpus", "nan"], ["--drain", "-1"],
-        ["--deadline", "0"], ["here"],
+        ["--deadline", "0"], ["here"], ["--workspace-url", "labs.example"],
+        ["--workspace-url", "http://[x"], ["--workspace-url", "http://labs.example:99999"],
+        ["--workspace-url", "http://ann:secret@labs.example"],
     ],
     ids=" ".join,
 )  # fmt: skip

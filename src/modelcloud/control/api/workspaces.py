@@ -14,6 +14,7 @@ from modelcloud.control.api.deps import ActorDep, PlatformDep
 from modelcloud.control.common.records import Listing, Record
 from modelcloud.control.services.group_folders import FolderRecord
 from modelcloud.control.workspaces.workspaces import WorkspaceRecord, Workspaces
+from modelcloud.node import sockets
 
 router = deps.router("workspaces")
 
@@ -50,7 +51,7 @@ async def open_workspace(group: str, here: PlatformDep, actor: ActorDep) -> Open
     path, ticket = await here.part(Workspaces).ticket(actor, group)
     path = f"{path}?ticket={quote(ticket)}"
     port = here.standing.workspace_port
-    known = here.config.workspace_url or f"http://{_host(here.config.control_host)}:{port}"
+    known = here.config.workspace_url or sockets.url_of(here.config.control_host, port)
     return OpeningRecord(url=f"{known}{path}", port=port, path=path)
 
 
@@ -67,8 +68,3 @@ async def stop_workspace(
 async def list_folders(group: str, here: PlatformDep, actor: ActorDep) -> Listing[FolderRecord]:
     """The folders of the group's workspace folder that hold the main file of a model."""
     return await here.part(Workspaces).folders(actor, group)
-
-
-def _host(bound: str) -> str:
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(bound, bound)  # noqa: S104 — compared
-    return f"[{host}]" if ":" in host else host

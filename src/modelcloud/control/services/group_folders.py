@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 
 #: In the data folder.
 FOLDERS = "workspaces"
-#: Folders that are looked at, and how deep; what lies beyond can still be named.
-MOST_LOOKED_AT, DEEPEST = 500, 4
+#: Files and folders that are looked at, and how deep; what lies beyond can still be named.
+MOST_LOOKED_AT, DEEPEST = 5000, 4
 
 
 class FolderRecord(Record):
@@ -96,14 +97,20 @@ def found_in(root: Path) -> list[FolderRecord]:
 
 
 def _found(root: Path) -> Iterator[FolderRecord]:
-    for looked_at, (place, folders, files) in enumerate(os.walk(root)):
-        if looked_at >= MOST_LOOKED_AT:
-            return
-        here = Path(place)
-        depth = len(here.relative_to(root).parts)
-        folders[:] = sorted(
-            name for name in folders if depth < DEEPEST and not is_skipped(here / name)
-        )
+    todo, left = [root], MOST_LOOKED_AT
+    while todo and left > 0:
+        here = todo.pop()
+        try:
+            with os.scandir(here) as found:
+                entries = sorted(islice(found, left), key=lambda entry: entry.name, reverse=True)
+        except OSError:  # it has just gone
+            continue
+        left -= len(entries) + 1
+        files = {entry.name for entry in entries if entry.is_file(follow_symlinks=False)}
+        path = here.relative_to(root)
         mains = [name for name in MAIN_FILES if name in files]
-        if depth and len(mains) == 1:
-            yield FolderRecord(folder=here.relative_to(root).as_posix(), main=mains[0])
+        if len(path.parts) and len(mains) == 1:
+            yield FolderRecord(folder=path.as_posix(), main=mains[0])
+        if len(path.parts) < DEEPEST:
+            folders = (entry for entry in entries if entry.is_dir(follow_symlinks=False))
+            todo += [Path(one.path) for one in folders if not is_skipped(Path(one.path))]

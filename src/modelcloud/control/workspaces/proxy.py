@@ -48,6 +48,8 @@ log = logging.getLogger(__name__)
 MOST = 100
 #: For the next part of a body; for a lab to begin its answer, and to go on with it.
 BODY_S, ANSWER_S = 30.0, 120.0
+#: From a request to the head of its answer, however its body, or the head, comes in pieces.
+BEGIN_S = 600.0
 #: Between two looks at whether a websocket's user may still be there.
 RECHECK_S = 5.0
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
@@ -190,7 +192,7 @@ class Proxy:
             extensions={"timeout": _TIMEOUT},
         )
         async with httpx.AsyncHTTPTransport(uds=lab.socket) as transport:
-            answer = await transport.handle_async_request(request)
+            answer = await within(transport.handle_async_request(request), BEGIN_S)
             assert isinstance(answer.stream, httpx.AsyncByteStream)
             gone = asyncio.create_task(_until_gone(receive))
             try:

@@ -34,6 +34,7 @@ from modelcloud.node.reaper import TAG
 from modelcloud.node.usage import usage_of
 from modelcloud.store.tables import Group
 from modelcloud.waiting import within
+from modelcloud.workspaces import WORKSPACE_LIBRARIES
 from modelcloud.workspaces.enter import Lab
 from modelcloud.workspaces.process import LabProcess
 
@@ -42,8 +43,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: What the extra `workspace` brings, as far as this and the lab import it.
-LIBRARIES = ("jupyterlab", "ipykernel", "httpx", "websockets")
 #: Between two looks at a workspace.
 LOOK_S = 5.0
 #: Of the environment, what says how programs run here and holds no credential.
@@ -73,6 +72,7 @@ class Workspace:
         id: in its addresses; nobody can guess it.
         resource: its group, and whose it is, for `allowed`.
         process: its lab; None until there is one.
+        ending: it is stopped, or about to be.
     """
 
     def __init__(self, group: Group, actor: Actor, started_at: float, now: float) -> None:
@@ -81,6 +81,7 @@ class Workspace:
         self.user, self.group = actor.name, group.name
         self.resource = _resource(group, actor.name)
         self.process: LabProcess | None = None
+        self.ending = False
         self.started_at = started_at
         self.active_at = now
         self.memory = 0
@@ -150,7 +151,7 @@ class Workspaces:
     @property
     def missing(self) -> str:
         """What keeps workspaces from being started here, and what to do; empty: nothing."""
-        if any(find_spec(library) is None for library in LIBRARIES):
+        if any(find_spec(library) is None for library in WORKSPACE_LIBRARIES):
             return (
                 "workspaces are not installed here; run: pip install 'modelcloud[workspace]', and "
                 "start the platform with --workspaces N"
@@ -200,6 +201,8 @@ class Workspaces:
             await self._state.store.transact(partial(_note, actor, Action.WORKSPACE, made))
             folder = group_folders.folder_of(self._state.data, group)
             made.process = LabProcess(await asyncio.to_thread(self._prepare, made, folder))
+            if made.ending:  # by somebody who did not find a process yet
+                await made.process.stop()
             await made.process.start()
         except BaseException as error:
             await self._end(made)
@@ -346,7 +349,7 @@ class Workspaces:
 
     async def _end(self, made: Workspace) -> None:
         """Let nobody in, end its processes, remove what was its own."""
-        made.ready = False
+        made.ending, made.ready = True, False
         self.tickets.forget(made.id)
         try:
             if made.process is not None:

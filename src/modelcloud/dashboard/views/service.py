@@ -28,6 +28,7 @@ from modelcloud.dashboard.rights import Rights
 from modelcloud.dashboard.view import View
 from modelcloud.dashboard.views.deploying import Deploying
 from modelcloud.dashboard.views.online import online_table
+from modelcloud.node import sockets
 
 #: Versions to choose from in a form.
 CHOICES = 100
@@ -119,10 +120,8 @@ class ServicePage(Deploying, View):
     def gateway(self) -> str:
         """Where predictions are asked for, as far as the platform knows."""
         standing = self.asks.state.standing
-        scheme = "https" if standing.config.tls_cert else "http"
-        host = standing.config.host
-        host = "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104 — it is replaced
-        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{standing.port}"
+        config = standing.config
+        return sockets.url_of(config.host, standing.port, tls=bool(config.tls_cert))
 
 
 class Information(ServicePage):

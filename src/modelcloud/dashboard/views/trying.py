@@ -195,15 +195,15 @@ class TryIt(ServicePage):
 
     def _body_of(self, fields: Any) -> Any:
         form = Form("ask", "", "", self._fields())
-        values = form.values(fields)
-        self.sent = {}
-        for one in form.fields:
-            text = str(values.get(one.name, "")) if one.kind == "file" else ""
+        given, self.sent = dict(fields), {}
+        for one in form.fields:  # before any of it is refused: what was sent is to be dropped then
+            text = str(given.get(one.name, "")) if one.kind == "file" else ""
             if text.startswith((SENT, LARGE)):
-                what, name, media_type = text.split(":", 2)
+                what, name, media_type = [*text.split(":", 2), "", ""][:3]
                 if what == SENT.rstrip(":"):
                     self.sent[one.name.removeprefix(_IN)] = (name, media_type)
-                values[one.name] = f"data:{media_type};base64,…"
+                given[one.name] = f"data:{media_type};base64,…"
+        values = form.values(given)
         return values["body"] if "body" in values else values_of(form.fields, values, _IN)
 
     async def do_draft(self, act: Act) -> None:

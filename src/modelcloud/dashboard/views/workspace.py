@@ -48,7 +48,7 @@ class WorkspacePage(View):
     """One's own, those of others that one may stop, and the folders of a group."""
 
     section = "workspace"
-    every_s = 3.0
+    every_s = 2.0
     group = ""
     error = ""
     under_way = ""

@@ -38,6 +38,8 @@ def test_the_search_has_an_end(top: Path, monkeypatch: pytest.MonkeyPatch) -> No
         (top / "many" / str(number) / "model.py").touch()
     monkeypatch.setattr(group_folders, "MOST_LOOKED_AT", 5)
     assert len(found_in(top)) < 5
+    monkeypatch.setattr(group_folders, "MOST_LOOKED_AT", 100)
+    assert len(found_in(top)) == 22
     monkeypatch.setattr(group_folders, "DEEPEST", 1)
     assert [one.folder for one in found_in(top)] == ["fib"]
 
